@@ -1,0 +1,1 @@
+"""The command line: parse, call, print. The one place where featstore meets dvt."""

@@ -1,0 +1,1 @@
+"""dvt: dense features of pretrained vision transformers, and their denoising."""

@@ -1,0 +1,61 @@
+"""The door to the model code: what a build is given, and nothing about how it is made.
+
+``featstore`` never imports ``dvt``; anything with these attributes will do, and the tests bring a plain numpy one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["VARIANTS", "Decomposer", "Decomposition"]
+
+VARIANTS = ("raw", "clean", "artifact", "residual")
+
+
+class Decomposition(Protocol):
+    """One image's feature maps. Every map is (H, W, C), real, finite, readable by ``numpy.asarray``; None where absent.
+
+    ``prefix`` is (T, C): class and register tokens. ``stats`` maps column names of ``features`` to numbers.
+    """
+
+    @property
+    def raw(self) -> Any: ...  # noqa: D102
+    @property
+    def clean(self) -> Any: ...  # noqa: D102
+    @property
+    def artifact(self) -> Any: ...  # noqa: D102
+    @property
+    def prefix(self) -> Any: ...  # noqa: D102
+    @property
+    def stats(self) -> Mapping[str, float]: ...  # noqa: D102
+
+
+class Decomposer(Protocol):
+    """Images in, decompositions out.
+
+    ``grid`` is (H, W) [patches], ``width`` is C, ``prefix_tokens`` is T, ``variants`` what this method can give, in the
+    order of ``VARIANTS``; ``forwards_per_image`` sizes shards and estimates; ``batch_size`` is how many prepared images
+    one ``decompose`` call should be given; ``recipe`` is everything that decides the numbers, JSON-ready.
+    """
+
+    grid: tuple[int, int]
+    width: int
+    prefix_tokens: int
+    variants: tuple[str, ...]
+    method: str
+    forwards_per_image: int
+    batch_size: int
+
+    def recipe(self) -> dict[str, Any]:
+        """Return everything that decides the numbers; the same dict for the same numbers, whatever the machine."""
+        ...
+
+    def prepare(self, image: NDArray[np.uint8], key: str) -> Any:
+        """Make one decoded image ready, off the main thread. (h, w, 3) RGB in, ``key`` is its SHA-256 in hex."""
+        ...
+
+    def decompose(self, prepared: Sequence[Any]) -> Sequence[Decomposition]:
+        """Compute 1 … ``batch_size`` prepared images; results in the same order."""
+        ...

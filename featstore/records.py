@@ -1,0 +1,52 @@
+"""What a source yields: one frozen record an image, and one a problem."""
+
+from dataclasses import dataclass
+
+__all__ = ["ImageRecord", "ObjectRecord", "Problem"]
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """One annotated box, in the units of its annotation file (VOC: pixels counted from 1, both edges inside)."""
+
+    name: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    difficult: bool = False
+    truncated: bool = False
+    occluded: bool = False
+    pose: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image as its source describes it, before its bytes are read.
+
+    Paths are POSIX paths below the source's folder, or absolute where the file lies elsewhere.
+    """
+
+    image_id: str
+    path: str
+    part: str | None = None
+    split: str | None = None
+    splits: tuple[str, ...] = ()
+    label: str | None = None
+    mask_path: str | None = None
+    instance_path: str | None = None
+    depth_path: str | None = None
+    objects: tuple[ObjectRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something a source or a decoder could not read; becomes a row of ``failures``.
+
+    ``step`` is one of ``image``, ``annotation``, ``mask``, ``split``; ``error`` is one line.
+    """
+
+    path: str
+    step: str
+    error: str
+    image_id: str | None = None
