@@ -168,7 +168,7 @@ CREATE TABLE failures (
 );
 COMMENT ON TABLE failures IS 'what could not be read or computed, with the reason; the rest was done';
 COMMENT ON COLUMN failures.digest IS 'the version being built; NULL for what `featstore index` found';
-COMMENT ON COLUMN failures.step IS 'image, annotation, mask, split (index); decode, features (build)';
+COMMENT ON COLUMN failures.step IS 'image, annotation, mask, split (index); read, decode, features (build)';
 
 CREATE VIEW current_images AS
     SELECT * EXCLUDE (first_revision, last_revision) FROM images WHERE last_revision IS NULL;
@@ -191,15 +191,18 @@ COMMENT ON VIEW stored IS 'one row a current image and version that holds its fe
 CREATE VIEW coverage AS
     SELECT v.dataset, v.backbone, 'v' || v.number AS version, v.method, v.tag, left(v.digest, 12) AS digest,
            count(f.sha256) AS stored, count(i.image_id) AS images,
-           (SELECT count(*) FROM failures x WHERE x.digest = v.digest AND x.dataset = v.dataset) AS failed,
+           count(x.digest) AS failed,
            avg(f.heldout_r2) AS heldout_r2, avg(f.cos_raw_clean) AS cos_raw_clean, v.created_at
     FROM versions v
     LEFT JOIN current_images i ON i.dataset = v.dataset
     LEFT JOIN features f ON f.digest = v.digest AND f.sha256 = i.sha256
+    LEFT JOIN failures x ON x.digest = v.digest AND x.dataset = v.dataset AND x.sha256 = i.sha256 AND f.sha256 IS NULL
     GROUP BY v.version_id, v.dataset, v.backbone, v.number, v.method, v.tag, v.digest, v.created_at;
 COMMENT ON VIEW coverage IS 'one row a version: how many of the data set''s current images it holds';
 
 CREATE VIEW latest AS
     SELECT * FROM coverage
-    QUALIFY row_number() OVER (PARTITION BY dataset, backbone, method ORDER BY created_at DESC, version DESC) = 1;
+    QUALIFY row_number() OVER (
+        PARTITION BY dataset, backbone, method ORDER BY try_cast(version[2:] AS INTEGER) DESC
+    ) = 1;
 COMMENT ON VIEW latest IS 'the newest version of each (dataset, backbone, method)';

@@ -1,0 +1,213 @@
+"""``featstore build``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featstore.build import BuildReport, Listener, build_version
+from featstore.compute import VARIANTS, Decomposer
+from featstore.errors import InputError, NotInStoreError
+from featstore.index import IndexReport
+from featstore.plan import Plan, Request, make_plan
+from featstore.query import restricted
+
+from . import demo, options
+from .compute import ComputeOptions, environment, load_backbone, make_decomposer, provenance
+from .index import report_index, run_index
+from .printing import bytes_text, emit_json, plural, seconds_text
+from .progress import Progress
+
+__all__ = ["build"]
+
+FAILED = 3
+WAIT = 24 * 3600.0
+
+
+class Size(click.ParamType):
+    """``518`` or ``518x392`` (height x width) [pixels]."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        """Parse one or two numbers."""
+        if isinstance(value, tuple):
+            return value
+        words = str(value).lower().replace("×", "x").split("x")
+        if len(words) > 2 or not all(word.isdigit() and int(word) for word in words):
+            self.fail(f"{value!r} is no size: give 518, or 518x392 for height x width", parameter, context)
+        return int(words[0]), int(words[-1])
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("name")
+@options.source_options
+@click.option(
+    "--backbone", metavar="NAME", default="dinov2_s", help="Alias (dinov2_b, mae_b, clip_b …) or any timm name."
+)
+@click.option("--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]")
+@click.option("--method", type=click.Choice(["raw", "stage1"]), help="[default: the best at hand: stage1]")
+@click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all]")
+@click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
+@click.option(
+    "--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 … auto takes a GPU where there is one."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
+@click.option("--input-size", type=Size(), help="What images are resized to [pixels].  [default: the model's]")
+@click.option("--layer", type=click.IntRange(min=0), metavar="N", help="Block to take, from 0.  [default: the last]")
+@click.option("--norm/--no-norm", default=True, help="Apply the model's final norm.")
+@click.option("--views", type=click.IntRange(min=1), default=64, metavar="N", help="stage1: crops to fit an image.")
+@click.option(
+    "--holdout", type=click.IntRange(min=0), default=8, metavar="N", help="stage1: crops to judge the fit by."
+)
+@click.option("--nodes", type=click.IntRange(min=2), default=64, metavar="N", help="stage1: nodes along the long side.")
+@click.option("--smooth", type=click.FloatRange(min=0), default=0.1, help="stage1: weight of smoothness, lambda.")
+@click.option("--rounds", type=click.IntRange(min=0), default=1, help="stage1: rounds of robust reweighting.")
+@click.option("--seed", type=int, default=0, help="stage1: seed of the crops.")
+@click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
+@click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
+@click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")
+@options.dry_run
+@options.root
+@options.as_json
+def build(
+    name: str,
+    source: Path | None,
+    layout: str | None,
+    variants: tuple[str, ...],
+    where: str | None,
+    limit: int | None,
+    shard_size: int | None,
+    retry_failed: bool,
+    wait: bool,
+    dry_run: bool,
+    root: Path,
+    as_json: bool,
+    **chosen: Any,
+) -> int:
+    """Compute features of data set NAME and store them as a version.
+
+    Only what is missing is computed: the same command again computes nothing, a killed one goes on where it was, a
+    changed parameter makes a new version beside the old. `featstore build demo` needs no data and no download.
+
+    \b
+      featstore build demo
+      featstore build voc --source VOCdevkit --backbone dinov2_b --method stage1
+      featstore build voc --backbone dinov2_s --method raw --where "split = 'train'" --limit 100
+    """
+    if name == demo.NAME and source is None:
+        layout, chosen = demo.LAYOUT, demo.choose(chosen, click.get_current_context())
+    method = chosen.pop("method") or "stage1"
+    compute = ComputeOptions(method=method, **chosen)
+    indexed = index_first(root, name, source, layout, quiet=as_json)
+    request = Request(name, "", variants, where, limit, retry_failed, shard_size)
+    backbone = load_backbone(compute)
+    decomposer = make_decomposer(compute, backbone)
+    request = Request(
+        name, backbone.id, variants, where, limit, retry_failed, shard_size, environment(backbone), provenance()
+    )
+    if not as_json:
+        announce(backbone.weights_source, decomposer, chosen_method=method)
+    if dry_run:
+        report_plan(make_plan(root, request, decomposer), decomposer, as_json)
+        return 0
+    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json)
+    picture = demo.draw(root, report) if name == demo.NAME else None
+    report_build(report, picture, as_json)
+    return FAILED if report.failed or (indexed and indexed.problems) else 0
+
+
+def index_first(root: Path, name: str, source: Path | None, layout: str | None, quiet: bool) -> IndexReport | None:
+    """Index where a source is given, or the data set is new and needs none."""
+    if source is None and (layout != demo.LAYOUT or is_indexed(root, name)):
+        return None
+    report = run_index(root, name, source, layout, quiet)
+    if not quiet:
+        report_index(report)
+    return report
+
+
+def is_indexed(root: Path, name: str) -> bool:
+    """Whether the manifest lists the data set."""
+    try:
+        with restricted(root, name):
+            return True
+    except NotInStoreError:
+        return False
+
+
+def announce(weights: str, decomposer: Decomposer, chosen_method: str) -> None:
+    """Say which method and weights are used, and why."""
+    height, width = decomposer.grid
+    click.echo(
+        f"{decomposer.method}: {plural(decomposer.forwards_per_image, 'forward')} an image, {height}×{width} patches, "
+        f"{decomposer.width} channels; weights {weights}",
+        err=True,
+    )
+
+
+def run(root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool) -> BuildReport:
+    """Build with a progress bar."""
+    with Progress("building", quiet=quiet) as progress:
+        listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
+        return build_version(root, request, decomposer, listener, wait)
+
+
+def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
+    """Say what a build would do."""
+    seconds = plan.seconds_per_image or measure(decomposer)
+    facts = {
+        "dataset": plan.dataset,
+        "backbone": plan.backbone,
+        "method": decomposer.method,
+        "digest": plan.recipe.digest,
+        "folder": str(plan.folder),
+        "variants": plan.variants,
+        "wanted": plan.wanted,
+        "present": plan.present,
+        "failed_before": plan.failed_before,
+        "to_compute": len(plan.todo),
+        "shards": -(-len(plan.todo) // plan.shard_size),
+        "bytes": plan.bytes_to_write,
+        "seconds": seconds * len(plan.todo),
+    }
+    if as_json:
+        emit_json(facts)
+        return
+    click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
+    click.echo(f"  into    {plan.folder}")
+    click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(int(facts['shards']), 'shard')}")
+    click.echo(f"  taking  about {seconds_text(seconds * len(plan.todo))} on this machine")
+
+
+def measure(decomposer: Decomposer) -> float:
+    """Return how long an image takes, from one timed forward where the decomposer can tell [s]."""
+    timed = getattr(decomposer, "seconds_per_image", None)
+    if timed is None:
+        raise InputError(f"{decomposer.method} cannot tell how long an image takes")
+    return float(timed())
+
+
+def report_build(report: BuildReport, picture: Path | None, as_json: bool) -> None:
+    """Say what was built, where it lies, and what to do with it."""
+    if as_json:
+        emit_json(vars(report) | {"picture": str(picture) if picture else None})
+        return
+    counts = f"{plural(report.computed, 'image')} computed, {report.present:,} there before, {report.failed:,} failed"
+    click.echo(f"{report.dataset}/{report.backbone}/{report.version} ({report.method}): {counts}")
+    wrote = f"{plural(report.shards, 'shard')}, {bytes_text(report.bytes)}, " if report.shards else ""
+    click.echo(f"  store    {report.folder} ({wrote}{', '.join(report.variants)})")
+    if picture:
+        click.echo(f"  picture  {picture}")
+    click.echo(f"  took     {seconds_text(report.seconds)}")
+    if report.failed:
+        click.echo(
+            f'  failed   featstore query {report.dataset} "SELECT image_id, step, error FROM failures"', err=True
+        )
+    click.echo(f'  ask      featstore query {report.dataset} "SELECT * FROM coverage"')
+    variant = "clean" if "clean" in report.variants else report.variants[0]
+    root = Path(report.folder).parents[2]
+    arguments = f'"{root}", "{report.dataset}", backbone="{report.backbone}", variants=("{variant}",)'
+    click.echo(f"  load     featstore.FeatureDataset({arguments})")

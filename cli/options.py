@@ -1,0 +1,46 @@
+"""Options that several commands share, each declared once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from featstore.root import resolve_root
+
+__all__ = ["Variants", "as_json", "dry_run", "root", "source_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+root = click.option(
+    "--root",
+    callback=lambda context, parameter, value: resolve_root(value),
+    metavar="DIR",
+    help="Folder of the store.  [default: $FEATSTORE_ROOT, else ./feature-store]",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+def source_options(command: F) -> F:
+    """Add --source and --layout."""
+    layout = click.option("--layout", metavar="NAME", help="voc, folder or demo.  [default: detected]")
+    source = click.option(
+        "--source",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder that holds the images.  [default: where they were last time]",
+    )
+    return source(layout(command))
+
+
+class Variants(click.ParamType):
+    """A comma-separated list of variants."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
+        """Split at commas; names are checked where the method is known."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in str(value).split(",") if word.strip())

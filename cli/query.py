@@ -1,0 +1,66 @@
+"""``featstore query``."""
+
+import sys
+from pathlib import Path
+
+import click
+from featstore.sealing import sealed
+
+from featstore.errors import InputError
+from featstore.query import check_select, document, restricted, select
+
+from . import options
+from .printing import csv_text, json_text, plural, table_text
+
+__all__ = ["query"]
+
+
+@click.command()
+@click.argument("name")
+@click.argument("sql", required=False)
+@click.option("--format", "kind", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@options.root
+def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path) -> None:
+    """Ask SQL what is in the store about data set NAME ('all' for every data set).
+
+    Without SQL it lists the tables, their columns and what they mean. One SELECT in DuckDB's dialect; nothing can be
+    written and no other file read.
+
+    \b
+      featstore query voc "SELECT split, count(*) FROM images GROUP BY split"
+      featstore query voc "SELECT image_id, heldout_r2 FROM stored ORDER BY heldout_r2 LIMIT 5"
+      featstore query voc "SELECT class, count(*) FROM objects GROUP BY class" --format csv
+    """
+    dataset = None if name == "all" else name
+    if sql is None:
+        rows = [(table, column, type_, text) for table, column, type_, text in document(root)]
+        click.echo(table_text(["table", "column", "type", "meaning"], rows))
+        return
+    check_select(sql)
+    if kind == "parquet":
+        write_parquet(root, dataset, sql, output)
+        return
+    with restricted(root, dataset) as connection:
+        answer = select(connection, sql)
+        columns = [column[0] for column in answer.description or []]
+        rows = answer.fetchall()
+    text = {"table": table_text, "csv": csv_text, "json": json_text}[kind](columns, rows)
+    if output is not None:
+        with sealed(output.absolute()) as temporary:
+            temporary.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+        click.echo(f"wrote {plural(len(rows), 'row')} to {output}", err=True)
+    else:
+        click.echo(text, nl=not text.endswith("\n"))
+
+
+def write_parquet(root: Path, dataset: str | None, sql: str, output: Path | None) -> None:
+    """Write the answer as one Parquet file, or its bytes to a pipe."""
+    if output is None:
+        raise InputError("--format parquet needs --output FILE")
+    with sealed(output.absolute()) as temporary, restricted(root, dataset, writable=temporary) as connection:
+        select(connection, sql)  # so that a mistake in the query is told as such
+        literal = str(temporary).replace("'", "''")
+        connection.execute(f"COPY ({check_select(sql)}\n) TO '{literal}' (FORMAT parquet)")
+    click.echo(f"wrote {output}", err=True)
+    sys.stderr.flush()

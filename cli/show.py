@@ -1,0 +1,66 @@
+"""``featstore show``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featstore.versions import describe_version
+
+from . import options
+from .printing import bytes_text, emit_json, plural, table_text
+
+__all__ = ["show"]
+
+SHOWN = 10
+
+
+@click.command()
+@click.argument("version")
+@options.root
+@options.as_json
+def show(version: str, root: Path, as_json: bool) -> None:
+    """Tell all about a VERSION: voc/dinov2_s/v1, or v1, a tag or the first digits of a digest where that is enough."""
+    facts = describe_version(root, version)
+    if as_json:
+        emit_json(facts)
+        return
+    size = sum(shard["bytes"] for shard in facts["shards"])
+    grid = "×".join(map(str, [*facts["grid"], facts["channels"]]))
+    variants = sorted({name for shard in facts["shards"] for name in shard["variants"]})
+    click.echo(f"{facts['version']}" + (f" ({facts['tag']})" if facts["tag"] else ""))
+    lines = {
+        "method": facts["method"],
+        "digest": facts["digest"],
+        "folder": facts["folder"],
+        "created": facts["created_at"],
+        "images": f"{facts['stored']:,} of {facts['images']:,} stored, {facts['failed']:,} failed",
+        "maps": f"{grid} float16 (height × width × channels): {', '.join(variants) or 'none yet'}",
+        "prefix": plural(facts["prefix_tokens"], "token") + " (class and registers)",
+        "shards": f"{len(facts['shards'])}, {bytes_text(size)}",
+    }
+    for key, value in lines.items():
+        click.echo(f"  {key:<9}{value}")
+    if facts["quality"]:
+        click.echo()
+        rows = [(name, *entry.values()) for name, entry in facts["quality"].items()]
+        click.echo(table_text(["statistic", "min", "median", "max"], rows))
+    for title in ("recipe", "provenance"):
+        click.echo(f"\n{title}")
+        tree(facts[title], 2)
+    if facts["failures"]:
+        click.echo("\nfailures")
+        for entry in facts["failures"][:SHOWN]:
+            click.echo(f"  {entry['image_id']}: {entry['step']}: {entry['error']}")
+        if len(facts["failures"]) > SHOWN:
+            click.echo(f"  … and {len(facts['failures']) - SHOWN:,} more")
+
+
+def tree(value: dict[str, Any], indent: int) -> None:
+    """Print a nested dict, a line an entry."""
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            click.echo(f"{' ' * indent}{key}")
+            tree(entry, indent + 2)
+        else:
+            click.echo(f"{' ' * indent}{key}: {entry}")

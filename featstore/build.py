@@ -1,0 +1,144 @@
+"""Build a version: lock, plan, make shards, list them. Told its compute, knows no model."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .compute import Decomposer
+from .errors import NotInStoreError
+from .plan import Plan, Request, make_plan
+from .query import restricted
+from .registry import adopt, commit_shard, forget_damaged, next_shard_number, register_version
+from .root import build_lock, ensure_root
+from .run import ShardSpec, run_shard
+from .sealing import sweep, write_text
+from .shard import ShardHeader
+
+__all__ = ["BuildReport", "Listener", "build_version"]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how a build goes: ``started`` with the plan, ``advanced`` with images done, ``said`` with a line."""
+
+    started: Callable[[Plan], None] = lambda plan: None
+    advanced: Callable[[int], None] = lambda count: None
+    said: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did. Counts are images; ``failed`` counts wanted images that have no features at the end."""
+
+    dataset: str
+    backbone: str
+    version: str
+    digest: str
+    method: str
+    folder: str
+    variants: tuple[str, ...]
+    wanted: int
+    present: int
+    computed: int
+    failed: int
+    shards: int
+    bytes: int
+    seconds: float
+
+
+def build_version(
+    root: Path, request: Request, decomposer: Decomposer, listener: Listener | None = None, wait: float = 0.0
+) -> BuildReport:
+    """Compute what is wanted and not stored yet, shard by sealed shard.
+
+    Killed at any moment and called again, it goes on after the last sealed shard and ends with the same bytes. Raises
+    LockedError while another build holds the root, StoreError where it cannot be written, and what ``make_plan`` raises.
+    """
+    listener = listener or Listener()
+    started = time.monotonic()
+    ensure_root(root)
+    with build_lock(root, wait):
+        plan = make_plan(root, request, decomposer)
+        version_id, version = register_version(
+            root, plan, decomposer.method, json.dumps(request.environment | request.provenance)
+        )
+        plan = recover(root, plan, version_id, request, decomposer, listener)
+        listener.started(plan)
+        computed = failed = shards = size = 0
+        for spec in shard_specs(root, plan, decomposer, request):
+            contents, took = run_shard(spec, decomposer, listener.advanced)
+            commit_shard(root, plan.dataset, version_id, spec.path, contents, took)
+            computed += len(contents.image_ids)
+            failed += len(contents.failures)
+            if contents.image_ids:
+                shards += 1
+                size += contents.bytes
+    return BuildReport(
+        dataset=plan.dataset,
+        backbone=plan.backbone,
+        version=version,
+        digest=plan.recipe.digest,
+        method=decomposer.method,
+        folder=str(plan.folder),
+        variants=plan.variants,
+        wanted=plan.wanted,
+        present=plan.present,
+        computed=computed,
+        failed=failed + plan.failed_before,
+        shards=shards,
+        bytes=size,
+        seconds=time.monotonic() - started,
+    )
+
+
+def recover(
+    root: Path, plan: Plan, version_id: int, request: Request, decomposer: Decomposer, listener: Listener
+) -> Plan:
+    """Clear what a killed build left, take its sealed shards in, and plan again where that changed anything."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    recipe = plan.folder / "recipe.json"
+    if not recipe.is_file() or recipe.read_text(encoding="utf-8") != plan.recipe.text:
+        write_text(recipe, plan.recipe.text)
+    for leftover in sweep(plan.folder):
+        listener.said(f"removed {leftover.name}, left by a build that was killed")
+    damaged = forget_damaged(root, plan.recipe.digest)
+    for path in damaged:
+        listener.said(f"{path} is missing or cut short: its images are computed again")
+        (root / path).unlink(missing_ok=True)
+    adopted, foreign = adopt(root, plan, version_id)
+    for line in foreign:
+        listener.said(line)
+    if adopted:
+        listener.said(f"took in {adopted} sealed shard{'s' * (adopted > 1)} of a build that was killed")
+    return make_plan(root, request, decomposer) if adopted or damaged else plan
+
+
+def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request) -> Iterator[ShardSpec]:
+    """Cut what is to do into shards, in order."""
+    header = ShardHeader(
+        dataset=plan.dataset,
+        backbone=plan.backbone,
+        digest=plan.recipe.digest,
+        recipe=plan.recipe.text,
+        variants=plan.variants,
+        grid=decomposer.grid,
+        channels=decomposer.width,
+        prefix_tokens=decomposer.prefix_tokens,
+        provenance=json.dumps(request.environment, sort_keys=True),
+    )
+    number = next_shard_number(root, plan.folder) if plan.todo else 0
+    for offset, start in enumerate(range(0, len(plan.todo), plan.shard_size)):
+        path = plan.folder / f"shard-{number + offset:05d}.h5"
+        yield ShardSpec(path, header, plan.todo[start : start + plan.shard_size])
+
+
+def problems_at_index(root: Path, dataset: str) -> int:
+    """Return how many files of the newest revision could not be indexed."""
+    try:
+        with restricted(root, dataset) as connection:
+            row = connection.execute("SELECT count(*) FROM failures WHERE digest IS NULL").fetchone()
+    except NotInStoreError:
+        return 0
+    return int(row[0]) if row else 0

@@ -1,0 +1,159 @@
+"""The manifest: one DuckDB file, opened for a moment at a time, migrated forward by numbered SQL files."""
+
+import json
+import math
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from .errors import CorruptError, LockedError, NotInStoreError, StoreError
+
+__all__ = ["insert", "manifest_path", "now", "reading", "require", "writing"]
+
+FILE = "manifest.duckdb"
+STORAGE = {"storage_compatibility_version": "v1.2.0"}  # so that older DuckDB releases open it too
+WAIT = 30.0
+BUSY = ("Could not set lock", "different configuration", "Unique file handle conflict", "already attached")
+
+
+def manifest_path(root: Path) -> Path:
+    """Return where the manifest of ``root`` lies."""
+    return root / FILE
+
+
+def now() -> datetime:
+    """Return the time in UTC without a zone, as the manifest keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def require(root: Path) -> Path:
+    """Return the manifest's path; raises NotInStoreError where there is none yet."""
+    path = manifest_path(root)
+    if not path.is_file():
+        raise NotInStoreError(
+            f"there is no store at {root}: index a data set first (featstore index NAME --source DIR)"
+        )
+    return path
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """Return (number, name, SQL) of every migration that this program knows, in order."""
+    found = [(int(f.name[:4]), f.name, f) for f in files("featstore.schemas").iterdir() if re.match(r"\d{4}_", f.name)]
+    return [
+        (number, name, file.read_text(encoding="utf-8")) for number, name, file in sorted(found, key=lambda m: m[0])
+    ]
+
+
+def patiently(connect: Any, path: Path, wait: float = WAIT) -> Any:
+    """Call ``connect`` until no other process holds the manifest; raises LockedError naming the holder after ``wait``."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return connect()
+        except duckdb.Error as error:
+            text = str(error)
+            if not any(word in text for word in BUSY):
+                if isinstance(error, duckdb.SerializationException) or "not a valid DuckDB" in text:
+                    raise CorruptError(f"{path} is not a DuckDB file: {first_line(text)}") from error
+                raise StoreError(f"cannot open {path}: {first_line(text)}") from error
+            if time.monotonic() >= deadline:
+                held = re.search(r"held in (.+?)\.? See", text)
+                who = held.group(1) if held else "another process"
+                raise LockedError(f"the manifest {path} is held by {who}; wait for it or end it") from error
+            time.sleep(0.05)
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a DuckDB message, without its category."""
+    return re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", text.strip()).splitlines()[0] if text.strip() else "no reason given"
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Bring an open manifest to the newest schema, each migration in a transaction of its own."""
+    known = migrations()
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    done = 0
+    if "schema_migrations" in tables:
+        done = connection.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchall()[0][0]
+    if done > known[-1][0]:
+        raise StoreError(
+            f"{path} has schema {done}, newer than this featstore knows ({known[-1][0]}): upgrade featstore"
+        )
+    for number, name, sql in known:
+        if number > done:
+            connection.begin()
+            connection.execute(sql)
+            connection.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [number, name, now()])
+            connection.commit()
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the manifest for one transaction: committed on leaving, rolled back where the block raises.
+
+    The manifest is created or migrated first where needed. Raises LockedError, StoreError, CorruptError.
+    """
+    path = manifest_path(root)
+    connection = patiently(lambda: duckdb.connect(str(path), config=dict(STORAGE)), path)
+    try:
+        migrate(connection, path)
+        connection.begin()
+        try:
+            yield connection
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the manifest read-only. Raises NotInStoreError where there is none, LockedError, StoreError, CorruptError."""
+    path = require(root)
+    connection = patiently(lambda: duckdb.connect(str(path), read_only=True), path)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def insert(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Mapping[str, Any]], verb: str = "INSERT"
+) -> int:
+    """Insert dict rows in bulk and return how many; absent columns and NaN become NULL.
+
+    Goes through one temporary line-JSON file: three orders of magnitude faster than a prepared statement a row.
+    ``verb`` may be ``INSERT OR REPLACE``.
+    """
+    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+    count = 0
+    with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps({key: plain(value) for key, value in row.items()}) + "\n")
+            count += 1
+        file.flush()
+        if count:
+            source = f"read_json(?, format='newline_delimited', columns={{{columns}}})"
+            names = ", ".join(types)
+            connection.execute(f"{verb} INTO {table} ({names}) SELECT {names} FROM {source}", [file.name])
+    return count
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON can hold it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    return value

@@ -1,0 +1,189 @@
+"""Plan a build: what is wanted, minus what exists by (image SHA-256, recipe digest)."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from .compute import VARIANTS, Decomposer
+from .errors import InputError, QueryError
+from .manifest import first_line
+from .query import check_condition, restricted
+from .recipe import Recipe
+from .root import version_folder
+
+__all__ = ["Plan", "Planned", "Request", "make_plan"]
+
+FORWARDS_PER_SHARD = 256
+SAMPLES_PER_SHARD = 128
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a build is asked for. ``variants`` empty means all that the method gives.
+
+    ``environment`` (library versions, device) is written into shards and manifest, ``provenance`` (command line, git
+    revision) into the manifest alone, so that the same build made by another command has the same bytes.
+    """
+
+    dataset: str
+    backbone: str
+    variants: tuple[str, ...] = ()
+    where: str | None = None
+    limit: int | None = None
+    retry_failed: bool = False
+    shard_size: int | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One image to compute; ``path`` is absolute."""
+
+    image_id: str
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build will do; counts are images."""
+
+    dataset: str
+    backbone: str
+    recipe: Recipe
+    folder: Path
+    variants: tuple[str, ...]
+    grid: tuple[int, int]
+    channels: int
+    prefix_tokens: int
+    shard_size: int
+    wanted: int
+    present: int
+    failed_before: int
+    todo: tuple[Planned, ...]
+    seconds_per_image: float | None
+
+    @property
+    def bytes_to_write(self) -> int:
+        """How much the shards will take [bytes], headers aside."""
+        height, width = self.grid
+        return len(self.todo) * self.channels * 2 * (height * width * len(self.variants) + self.prefix_tokens)
+
+
+def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
+    """Compare what ``request`` wants with what the manifest lists and the disk holds.
+
+    Raises InputError for a variant the method does not give, QueryError for a wrong ``where``, NotInStoreError for an
+    unknown data set.
+    """
+    variants = choose_variants(request.variants, decomposer)
+    recipe = Recipe.of(decomposer.recipe())
+    with restricted(root, request.dataset) as connection:
+        wanted = wanted_images(connection, request)
+        have = stored_variants(connection, recipe.digest, root)
+        failed = failed_steps(connection, recipe.digest)
+        seconds = average_seconds(connection, recipe.digest)
+    present = [image for image in wanted if set(variants) <= have.get(image.sha256, set())]
+    missing = [image for image in wanted if not set(variants) <= have.get(image.sha256, set())]
+    given_up = [
+        i
+        for i in missing
+        if failed.get(i.sha256, "read") != "read" and i.sha256 not in have and not request.retry_failed
+    ]
+    skip = {image.sha256 for image in given_up}
+    todo = unique(image for image in missing if image.sha256 not in skip)
+    todo.sort(key=lambda image: (image.sha256 in failed, image.image_id))  # so that a retry moves no other's shard
+    stored_too = {variant for image in todo for variant in have.get(image.sha256, set())}
+    return Plan(
+        dataset=request.dataset,
+        backbone=request.backbone,
+        recipe=recipe,
+        folder=version_folder(root, request.dataset, request.backbone, recipe.digest),
+        variants=tuple(name for name in VARIANTS if name in {*variants, *stored_too}),
+        grid=decomposer.grid,
+        channels=decomposer.width,
+        prefix_tokens=decomposer.prefix_tokens,
+        shard_size=request.shard_size or shard_size(decomposer),
+        wanted=len(wanted),
+        present=len(present),
+        failed_before=len(given_up),
+        todo=tuple(todo),
+        seconds_per_image=seconds,
+    )
+
+
+def choose_variants(asked: Sequence[str], decomposer: Decomposer) -> tuple[str, ...]:
+    """Return the variants to write, in canonical order."""
+    unknown = [name for name in asked if name not in VARIANTS]
+    if unknown:
+        raise InputError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
+    absent = [name for name in asked if name not in decomposer.variants]
+    if absent:
+        raise InputError(
+            f"method {decomposer.method} does not give {absent[0]!r}, only {', '.join(decomposer.variants)}"
+        )
+    return tuple(name for name in decomposer.variants if not asked or name in asked)
+
+
+def wanted_images(connection: duckdb.DuckDBPyConnection, request: Request) -> list[Planned]:
+    """Return the current images that ``where`` and ``limit`` leave, ordered by image_id."""
+    condition = check_condition(request.where) if request.where else "true"
+    source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
+    try:
+        rows = connection.execute(
+            f"SELECT image_id, path, sha256, bytes FROM images WHERE ({condition}\n) ORDER BY image_id"
+        ).fetchall()
+    except duckdb.Error as error:
+        raise QueryError(f"--where {request.where!r}: {first_line(str(error))}") from error
+    rows = sorted(rows)[: request.limit]
+    return [Planned(row[0], os.path.join(source, row[1]), row[2], row[3]) for row in rows]  # noqa: PTH118
+
+
+def stored_variants(connection: duckdb.DuckDBPyConnection, digest: str, root: Path) -> dict[str, set[str]]:
+    """Return the variants stored under ``digest`` by image SHA-256, in whatever data set, where the shard is whole."""
+    shards = connection.execute(
+        "SELECT DISTINCT s.shard_id, s.path, s.bytes, s.variants FROM manifest.shards s "
+        "JOIN manifest.features f USING (shard_id) WHERE f.digest = ?",
+        [digest],
+    ).fetchall()
+    whole = {shard_id: set(variants) for shard_id, path, size, variants in shards if is_whole(root / path, size)}
+    rows = connection.execute("SELECT sha256, shard_id FROM manifest.features WHERE digest = ?", [digest]).fetchall()
+    return {sha256: whole[shard_id] for sha256, shard_id in rows if shard_id in whole}
+
+
+def is_whole(path: Path, size: int) -> bool:
+    """Whether a sealed shard is still there at its full length; its checksums are verified elsewhere."""
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def failed_steps(connection: duckdb.DuckDBPyConnection, digest: str) -> dict[str, str]:
+    """Return the step at which each image failed before, by SHA-256. Step ``read`` may pass next time."""
+    rows = connection.execute("SELECT sha256, step FROM failures WHERE digest = ?", [digest]).fetchall()
+    return {sha256: step for sha256, step in rows if sha256}
+
+
+def average_seconds(connection: duckdb.DuckDBPyConnection, digest: str) -> float | None:
+    """Return the mean time an image took under this recipe [s], None where nothing is stored yet."""
+    row = connection.execute("SELECT avg(seconds) FROM manifest.features WHERE digest = ?", [digest]).fetchone()
+    return float(row[0]) if row and row[0] is not None else None
+
+
+def unique(images: Iterable[Planned]) -> list[Planned]:
+    """Keep the first image of each SHA-256: the same bytes are computed once."""
+    seen: dict[str, Planned] = {}
+    for image in images:
+        seen.setdefault(image.sha256, image)
+    return list(seen.values())
+
+
+def shard_size(decomposer: Decomposer) -> int:
+    """Return how many samples a shard holds: by the cost of a sample, never by the clock, so that it is reproducible."""
+    return max(1, min(SAMPLES_PER_SHARD, FORWARDS_PER_SHARD // decomposer.forwards_per_image))

@@ -1,0 +1,118 @@
+"""SQL from outside: one SELECT, over the manifest only, nothing written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from .errors import NotInStoreError, QueryError
+from .manifest import first_line, patiently, require
+
+__all__ = ["check_select", "document", "restricted", "select"]
+
+VIEWS = {
+    "datasets": "SELECT * FROM manifest.datasets WHERE {dataset}",
+    "revisions": "SELECT * FROM manifest.revisions WHERE {dataset}",
+    "images": "SELECT * FROM manifest.current_images WHERE {dataset}",
+    "objects": "SELECT * FROM manifest.current_objects WHERE {dataset}",
+    "versions": "SELECT * FROM manifest.versions WHERE {dataset}",
+    "shards": "SELECT s.* FROM manifest.shards s JOIN manifest.versions v USING (version_id) WHERE {dataset}",
+    "features": "SELECT * FROM manifest.features WHERE digest IN (SELECT digest FROM manifest.versions WHERE {dataset})",
+    "failures": "SELECT * FROM manifest.failures WHERE {dataset}",
+    "stored": "SELECT * FROM manifest.stored WHERE {dataset}",
+    "coverage": "SELECT * FROM manifest.coverage WHERE {dataset}",
+    "latest": "SELECT * FROM manifest.latest WHERE {dataset}",
+}
+ALLOWED = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+def check_select(sql: str) -> str:
+    """Return ``sql`` if it is exactly one SELECT (or DESCRIBE, SUMMARIZE, EXPLAIN); raises QueryError otherwise."""
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(f"this SQL cannot be parsed: {first_line(str(error))}") from error
+    if len(statements) != 1:
+        raise QueryError(f"give one SELECT, not {len(statements)} statements")
+    if statements[0].type not in ALLOWED:
+        kind = statements[0].type.name.replace("_", " ")
+        raise QueryError(f"{kind} is refused: queries only read (SELECT, DESCRIBE, SUMMARIZE, EXPLAIN)")
+    return statements[0].query.strip().rstrip(";")
+
+
+def check_condition(where: str) -> str:
+    """Return ``where`` if it is one boolean SQL expression; raises QueryError otherwise."""
+    check_select(f"SELECT 1 WHERE ({where}\n)")
+    return where
+
+
+@contextmanager
+def restricted(
+    root: Path, dataset: str | None = None, writable: Path | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an in-memory DuckDB with the manifest attached read-only and every other file out of reach.
+
+    Its views ``images``, ``objects``, ``versions``, ``stored`` … show ``dataset`` alone and its newest revision (all data
+    sets where None); the whole history is ``manifest.images`` and so on. ``writable`` is one file that COPY may write.
+    Raises NotInStoreError for an unknown data set.
+    """
+    path = require(root)
+    connection = duckdb.connect(":memory:")
+    try:
+        literal = str(path).replace("'", "''")
+        patiently(lambda: connection.execute(f"ATTACH '{literal}' AS manifest (READ_ONLY)"), path)
+        if dataset is not None:
+            check_dataset(connection, dataset)
+        condition = "dataset = '" + dataset.replace("'", "''") + "'" if dataset is not None else "true"
+        for name, sql in VIEWS.items():
+            connection.execute(f"CREATE VIEW {name} AS {sql.format(dataset=condition)}")
+        if writable is not None:
+            connection.execute(f"SET allowed_paths = ['{str(writable).replace(chr(39), chr(39) * 2)}']")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+    finally:
+        connection.close()
+
+
+def check_dataset(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:
+    """Raise NotInStoreError, naming those there are, where the manifest does not list ``dataset``."""
+    names = [row[0] for row in connection.execute("SELECT dataset FROM manifest.datasets ORDER BY 1").fetchall()]
+    if dataset not in names:
+        have = f"there are: {', '.join(names)}" if names else "none is indexed yet"
+        raise NotInStoreError(f"no data set {dataset!r} here ({have}); featstore index {dataset} --source DIR adds it")
+
+
+def select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
+    """Run one checked SELECT on a restricted connection; raises QueryError with DuckDB's reason in one line."""
+    checked = check_select(sql)
+    try:
+        return connection.execute(checked)
+    except duckdb.Error as error:
+        raise QueryError(first_line(str(error))) from error
+
+
+def document(root: Path) -> list[tuple[str, str, str, str]]:
+    """Return (table or view, column, type, comment) of everything that queries can use; column '' tells of the whole."""
+    with restricted(root) as connection:
+        comments = dict(
+            connection.execute(
+                "SELECT table_name, comment FROM duckdb_tables() WHERE database_name = 'manifest' AND comment IS NOT NULL "
+                "UNION SELECT view_name, comment FROM duckdb_views() WHERE database_name = 'manifest' AND comment IS NOT NULL"
+            ).fetchall()
+        )
+        columns = {
+            (table, column): comment
+            for table, column, comment in connection.execute(
+                "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE database_name = 'manifest'"
+            ).fetchall()
+            if comment
+        }
+        spread = {column: comment for (table, column), comment in columns.items()}
+        rows = []
+        for name in VIEWS:
+            rows.append((name, "", "", comments.get(name, "")))
+            for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall():
+                rows.append((name, column, kind, columns.get((name, column)) or spread.get(column, "")))
+        return rows

@@ -1,0 +1,143 @@
+"""What the manifest is told of versions and shards: the one committer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+
+from . import manifest
+from .compute import VARIANTS
+from .errors import CorruptError
+from .plan import Plan, is_whole
+from .shard import ShardContents, read_contents
+
+__all__ = ["adopt", "commit_shard", "forget_damaged", "next_shard_number", "register_version"]
+
+PATTERN = "shard-*.h5"
+
+
+def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tuple[int, str]:
+    """Make sure that the version is listed; returns (version_id, "v1", "v2" …)."""
+    with manifest.writing(root) as connection:
+        key = [plan.dataset, plan.backbone]
+        known = connection.execute(
+            "SELECT version_id, number FROM versions WHERE dataset = ? AND backbone = ? AND digest = ?",
+            [*key, plan.recipe.digest],
+        ).fetchone()
+        if known is not None:
+            return int(known[0]), f"v{known[1]}"
+        number = following(connection, "versions", "number", "WHERE dataset = ? AND backbone = ?", key)
+        identity = following(connection, "versions", "version_id")
+        connection.execute(
+            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [identity, *key, plan.recipe.digest, number, method, *plan.grid, plan.channels, plan.prefix_tokens]
+            + [plan.recipe.text, provenance, manifest.now()],
+        )
+        return identity, f"v{number}"
+
+
+def following(
+    connection: duckdb.DuckDBPyConnection, table: str, column: str, where: str = "", values: list[str] | None = None
+) -> int:
+    """Return one more than the largest number in a column, 1 where there is none."""
+    row = connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table} {where}", values or []).fetchone()
+    return int(row[0]) if row else 1
+
+
+def commit_shard(
+    root: Path, dataset: str, version_id: int, path: Path, contents: ShardContents, seconds: Mapping[str, float]
+) -> None:
+    """List a sealed shard, its features and its failures in one transaction; earlier rows of the same images give way.
+
+    ``seconds`` is what each image took, by SHA-256 [s]; it is not in the shard, whose bytes must not depend on the clock.
+    A shard in which every image failed is removed once its failures are listed.
+    """
+    digest = contents.header.digest
+    with manifest.writing(root) as connection:
+        if contents.image_ids:
+            shard_id = following(connection, "shards", "shard_id")
+            shard = {"shard_id": shard_id, "version_id": version_id, "path": path.relative_to(root).as_posix()}
+            shard |= {"variants": list(contents.header.variants), "samples": len(contents.image_ids)}
+            shard |= {"bytes": contents.bytes, "sealed_at": manifest.now()}
+            manifest.insert(connection, "shards", [shard])
+            manifest.insert(connection, "features", feature_rows(contents, shard_id, seconds), verb="INSERT OR REPLACE")
+        seen = [*contents.sha256s, *(failure.sha256 for failure in contents.failures)]
+        connection.execute(
+            "DELETE FROM failures WHERE dataset = ? AND digest = ? AND list_contains(CAST(? AS VARCHAR[]), sha256)",
+            [dataset, digest, seen],
+        )
+        when = manifest.now()
+        manifest.insert(
+            connection,
+            "failures",
+            [
+                vars(failure) | {"dataset": dataset, "digest": digest, "failed_at": when}
+                for failure in contents.failures
+            ],
+        )
+    if not contents.image_ids:
+        path.unlink()
+
+
+def feature_rows(contents: ShardContents, shard_id: int, seconds: Mapping[str, float]) -> list[dict[str, object]]:
+    """Return one row of ``features`` a sample."""
+    rows = []
+    for row, sha256 in enumerate(contents.sha256s):
+        entry: dict[str, object] = {"digest": contents.header.digest, "sha256": sha256, "shard_id": shard_id}
+        entry |= {"shard_row": row, "seconds": seconds.get(sha256)} | {
+            name: float(values[row]) for name, values in contents.stats.items()
+        }
+        for column, variant in enumerate(contents.header.variants):
+            if variant in VARIANTS:
+                entry[f"checksum_{variant}"] = int(contents.checksums[row, column])
+        rows.append(entry)
+    return rows
+
+
+def adopt(root: Path, plan: Plan, version_id: int) -> tuple[int, list[str]]:
+    """List shards that were sealed but not yet listed when an earlier build was killed.
+
+    Returns how many, and a line for each file in the folder that is no shard of this version and is left alone.
+    """
+    with manifest.reading(root) as connection:
+        rows = connection.execute("SELECT path FROM shards WHERE version_id = ?", [version_id]).fetchall()
+    listed = {row[0] for row in rows}
+    adopted, foreign = 0, []
+    for path in sorted(plan.folder.glob(PATTERN)):
+        if path.relative_to(root).as_posix() in listed:
+            continue
+        try:
+            contents = read_contents(path)
+        except CorruptError as error:
+            foreign.append(f"left alone: {error}")
+            continue
+        if contents.header.digest != plan.recipe.digest:
+            foreign.append(f"left alone: {path} belongs to another recipe")
+            continue
+        commit_shard(root, plan.dataset, version_id, path, contents, {})
+        adopted += 1
+    return adopted, foreign
+
+
+def forget_damaged(root: Path, digest: str) -> list[str]:
+    """Take shards of a recipe that are gone or cut short off the manifest, so that they are computed again."""
+    query = "SELECT DISTINCT s.shard_id, s.path, s.bytes FROM shards s JOIN versions v USING (version_id) WHERE v.digest = ?"
+    with manifest.reading(root) as connection:
+        rows = connection.execute(query, [digest]).fetchall()
+    damaged = [(shard_id, path) for shard_id, path, size in rows if not is_whole(root / path, size)]
+    if damaged:
+        with manifest.writing(root) as connection:
+            for shard_id, _ in damaged:
+                connection.execute("DELETE FROM features WHERE shard_id = ?", [shard_id])
+                connection.execute("DELETE FROM shards WHERE shard_id = ?", [shard_id])
+    return [path for _, path in damaged]
+
+
+def next_shard_number(root: Path, folder: Path) -> int:
+    """Return the first number that no shard of this folder bears, on disk or in the manifest."""
+    prefix = folder.relative_to(root).as_posix()
+    with manifest.reading(root) as connection:
+        rows = connection.execute("SELECT path FROM shards WHERE starts_with(path, ?)", [prefix + "/"]).fetchall()
+    names = [Path(row[0]).name for row in rows] + [path.name for path in folder.glob(PATTERN)]
+    numbers = [int(name[6:-3]) for name in names if name[6:-3].isdigit()]
+    return max(numbers, default=-1) + 1

@@ -1,0 +1,97 @@
+"""The root folder of a store: where it is, whether it can be written, and who is building in it."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError, LockedError, StoreError
+
+__all__ = ["build_lock", "check_name", "ensure_root", "resolve_root", "version_folder"]
+
+ENVIRONMENT = "FEATSTORE_ROOT"
+DEFAULT = "feature-store"
+LOCK = ".build.lock"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def resolve_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the store's root: the argument, else ``$FEATSTORE_ROOT``, else ``./feature-store``.
+
+    Raises InputError for a URL: this release reads and writes local folders.
+    """
+    chosen = os.fspath(root) if root is not None else os.environ.get(ENVIRONMENT) or DEFAULT
+    if re.match(r"[a-z][a-z0-9+.-]+://", chosen):
+        raise InputError(f"the root {chosen} is a URL; this release keeps stores in local folders: give a path")
+    return Path(chosen).expanduser().absolute()
+
+
+def ensure_root(root: Path) -> Path:
+    """Create the root where it is missing and prove that it can be written.
+
+    Raises StoreError where it cannot, with what to do.
+    """
+    probe = root / f".write-{os.getpid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        reason = "it is read-only" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else error.strerror
+        message = f"cannot write to the store {root}: {reason}; choose another with --root or {ENVIRONMENT}"
+        raise StoreError(message) from error
+    return root
+
+
+def check_name(name: str) -> str:
+    """Return a data set's name if it can be a folder's; raises InputError otherwise."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name a data set: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def version_folder(root: Path, dataset: str, backbone: str, digest: str) -> Path:
+    """Return ``<root>/<dataset>/<backbone>/<first 12 digits of the digest>``."""
+    return root / dataset / backbone / digest[:12]
+
+
+@contextmanager
+def build_lock(root: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold the root's build lock; the kernel frees it when the process ends, however it ends.
+
+    ``wait`` is how long to wait for another holder [s]. Raises LockedError naming the holder.
+    """
+    path = root / LOCK
+    deadline = time.monotonic() + wait
+    with path.open("a+", encoding="utf-8") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise LockedError(f"{holder(path)}; wait for it, or give --wait") from None
+                time.sleep(0.2)
+        handle.seek(0)
+        handle.truncate()
+        command = " ".join(sys.argv[:1] and [Path(sys.argv[0]).name, *sys.argv[1:]])
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "command": command}, handle)
+        handle.flush()
+        yield
+
+
+def holder(path: Path) -> str:
+    """Say in words who holds the lock file ``path``."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        who = f"process {entry['pid']} on {entry['host']} ({entry['command']})"
+    except (OSError, ValueError, KeyError):
+        who = "another process"
+    return f"{who} is building in {path.parent}"

@@ -1,0 +1,169 @@
+"""Make one shard: read and decode ahead, compute, write behind. Idempotent, and ignorant of the manifest."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .compute import Decomposer, Decomposition
+from .errors import DecodeError, InputError
+from .images import decode
+from .plan import Planned
+from .quantise import quantise
+from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
+
+__all__ = ["ShardSpec", "run_shard"]
+
+READERS = 2
+WRITES_IN_FLIGHT = 2
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """One shard to make: where, what it says of itself, and its images in order."""
+
+    path: Path
+    header: ShardHeader
+    images: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One image made ready for the model."""
+
+    image: Planned
+    prepared: Any
+
+
+def run_shard(
+    spec: ShardSpec, decomposer: Decomposer, advance: Advance = lambda count: None
+) -> tuple[ShardContents, dict[str, float]]:
+    """Compute and seal the shard that ``spec`` describes; where it is sealed already, return what it holds.
+
+    Returns the contents and the seconds that each image took, by SHA-256.
+    An image that cannot be read or computed becomes a failure inside the shard and the rest goes on. ``advance`` is told
+    of every image that is through. Raises whatever the decomposer raises that is not of one image alone.
+    """
+    if spec.path.exists():
+        return read_contents(spec.path), {}
+    seconds: dict[str, float] = {}
+    with (
+        ShardWriter(spec.path, spec.header, len(spec.images)) as shard,
+        ThreadPoolExecutor(READERS) as readers,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writes: deque[Future[None]] = deque()
+        loaded = read_ahead(readers, spec.images, decomposer)
+        for batch in batches(loaded, shard, decomposer.batch_size, advance):
+            results = compute(decomposer, batch)
+            seconds |= took(batch, results)
+            writes.append(writer.submit(write, shard, spec.header.variants, batch, results))
+            while len(writes) > WRITES_IN_FLIGHT:
+                writes.popleft().result()
+            advance(len(batch))
+        for pending in writes:
+            pending.result()
+        return shard.seal(), seconds
+
+
+def read_ahead(
+    pool: ThreadPoolExecutor, images: Sequence[Planned], decomposer: Decomposer
+) -> Iterator[Loaded | Failure]:
+    """Yield images ready for the model in order, working a batch or two ahead and no further."""
+    depth = 2 * decomposer.batch_size + READERS
+    jobs: deque[Future[Loaded | Failure]] = deque()
+    try:
+        for image in images:
+            jobs.append(pool.submit(load, image, decomposer))
+            if len(jobs) >= depth:
+                yield jobs.popleft().result()
+        while jobs:
+            yield jobs.popleft().result()
+    finally:
+        for job in jobs:
+            job.cancel()
+
+
+def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
+    """Read, check against the index, decode and prepare one image."""
+    try:
+        data = Path(image.path).read_bytes()
+    except OSError as error:
+        return failure(image, "read", os.strerror(error.errno or 0))
+    if hashlib.sha256(data).hexdigest() != image.sha256:
+        return failure(image, "read", "the file changed since it was indexed: run featstore index again")
+    try:
+        return Loaded(image, decomposer.prepare(decode(data), image.sha256))
+    except (DecodeError, ValueError) as error:
+        return failure(image, "decode", str(error))
+
+
+def failure(image: Planned, step: str, error: str) -> Failure:
+    """Return the record of one image that did not make it."""
+    return Failure(image.image_id, image.path, image.sha256, step, error)
+
+
+def batches(
+    loaded: Iterable[Loaded | Failure], shard: ShardWriter, size: int, advance: Advance
+) -> Iterator[list[Loaded]]:
+    """Group images by ``size``; failures go straight to the shard's list."""
+    batch: list[Loaded] = []
+    for item in loaded:
+        if isinstance(item, Failure):
+            shard.fail(item)
+            advance(1)
+            continue
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def compute(decomposer: Decomposer, batch: Sequence[Loaded]) -> list[Decomposition | Failure]:
+    """Run the model and the method; a ValueError is one image's own and is found by trying each alone."""
+    try:
+        return list(decomposer.decompose([item.prepared for item in batch]))
+    except ValueError as error:
+        if len(batch) == 1:
+            return [failure(batch[0].image, "features", str(error))]
+        return [result for item in batch for result in compute(decomposer, [item])]
+
+
+def took(batch: Sequence[Loaded], results: Sequence[Decomposition | Failure]) -> dict[str, float]:
+    """Return what each image took by SHA-256 [s], as far as the decomposer tells."""
+    pairs = zip(batch, results, strict=True)
+    return {
+        item.image.sha256: result.stats["seconds"]
+        for item, result in pairs
+        if not isinstance(result, Failure) and "seconds" in result.stats
+    }
+
+
+def write(
+    shard: ShardWriter,
+    variants: Sequence[str],
+    batch: Sequence[Loaded],
+    results: Sequence[Decomposition | Failure],
+) -> None:
+    """Quantise a batch and add it to the shard, in order."""
+    for item, result in zip(batch, results, strict=True):
+        if isinstance(result, Failure):
+            shard.fail(result)
+            continue
+        try:
+            maps = quantise(result, variants)
+        except InputError as error:
+            shard.fail(failure(item.image, "features", str(error)))
+            continue
+        prefix = None if result.prefix is None else np.asarray(result.prefix, dtype=np.float16)
+        stats = {name: value for name, value in result.stats.items() if name != "seconds"}
+        shard.add(item.image.image_id, item.image.sha256, maps, prefix, stats)
