@@ -1,0 +1,83 @@
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from featstore import manifest
+from featstore.errors import CorruptError, LockedError, NotInStoreError, StoreError
+
+DATASET = {"dataset": "it's", "layout": "folder", "source": "/a b", "revision": 1}
+
+
+def test_a_new_manifest_has_every_table_documented(tmp_path: Path) -> None:
+    with manifest.writing(tmp_path):
+        pass
+    with duckdb.connect(str(tmp_path / "manifest.duckdb"), read_only=True) as plain:
+        tables = {row[0] for row in plain.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        silent = plain.execute("SELECT table_name FROM duckdb_tables() WHERE comment IS NULL").fetchall()
+    assert {"datasets", "revisions", "images", "objects", "versions", "shards", "features", "failures"} <= tables
+    assert silent == []
+
+
+def test_bulk_insert_returns_what_went_in(tmp_path: Path) -> None:
+    rows = [
+        {"dataset": "a", "image_id": 'q"uo\'te ü\n', "path": "p", "step": "image", "error": "x", "sha256": None}
+        | {"failed_at": datetime(2026, 1, 2, 3, 4, 5, 678)}
+    ]
+    feature = {"digest": "d", "sha256": "s", "shard_id": 1, "shard_row": 0, "checksum_raw": 2**64 - 1}
+    with manifest.writing(tmp_path) as connection:
+        assert manifest.insert(connection, "failures", rows) == 1
+        assert manifest.insert(connection, "features", [feature | {"norm_min": float("nan"), "norm_max": 1.5}]) == 1
+        assert manifest.insert(connection, "failures", []) == 0
+    with manifest.reading(tmp_path) as connection:
+        assert connection.execute("SELECT image_id, failed_at FROM failures").fetchall() == [
+            ('q"uo\'te ü\n', datetime(2026, 1, 2, 3, 4, 5, 678))
+        ]
+        assert connection.execute("SELECT checksum_raw, norm_min, norm_max FROM features").fetchall() == [
+            (2**64 - 1, None, 1.5)
+        ]
+
+
+def test_a_block_that_raises_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stop"), manifest.writing(tmp_path) as connection:
+        manifest.insert(connection, "datasets", [DATASET])
+        raise RuntimeError("stop")
+    with manifest.reading(tmp_path) as connection:
+        assert connection.execute("SELECT count(*) FROM datasets").fetchall() == [(0,)]
+
+
+def test_a_newer_manifest_is_refused_politely(tmp_path: Path) -> None:
+    with manifest.writing(tmp_path) as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (9999, 'from the future', now())")
+    with pytest.raises(StoreError, match="upgrade featstore"), manifest.writing(tmp_path):
+        pass
+
+
+def test_no_store_and_no_manifest_are_told_apart_from_garbage(tmp_path: Path) -> None:
+    with pytest.raises(NotInStoreError, match="featstore index"), manifest.reading(tmp_path):
+        pass
+    (tmp_path / "manifest.duckdb").write_bytes(b"x" * 20_000)
+    with pytest.raises((CorruptError, StoreError), match=r"manifest\.duckdb"), manifest.reading(tmp_path):
+        pass
+
+
+def test_who_holds_the_manifest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with manifest.writing(tmp_path):
+        pass
+    script = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    path = str(tmp_path / "manifest.duckdb")
+    with subprocess.Popen(
+        [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        monkeypatch.setattr(manifest.patiently, "__defaults__", (0.2,))
+        with pytest.raises(LockedError, match=f"PID {other.pid}"), manifest.reading(tmp_path):
+            pass
+        other.stdin.close()
+    with manifest.reading(tmp_path) as connection:
+        assert connection.execute("SELECT count(*) FROM datasets").fetchall() == [(0,)]
