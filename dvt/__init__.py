@@ -1,1 +1,38 @@
-"""dvt: dense features of pretrained vision transformers, and their denoising."""
+"""dvt: dense features of pretrained vision transformers, and their denoising. Tensors in, tensors out.
+
+Method: Denoising Vision Transformers, Yang et al., ECCV 2024, arXiv 2401.02957; stage 1 is solved directly (``lstsq``).
+"""
+
+from .aliases import ALIASES, backbone_id, resolve
+from .backbone import Backbone
+from .decomposition import Decomposition
+from .errors import BackboneError, DvtError, HubError, SolverError, WeightsError
+from .lstsq import LstsqFit, LstsqOptions, solve
+from .raw import RawDecomposer
+from .stage1 import Stage1Decomposer
+from .views import Crop, ViewOptions, patch_centres, sample_crops
+from .weights import demo_weights_path, read_weights
+
+__all__ = [
+    "ALIASES",
+    "Backbone",
+    "BackboneError",
+    "Crop",
+    "Decomposition",
+    "DvtError",
+    "HubError",
+    "LstsqFit",
+    "LstsqOptions",
+    "RawDecomposer",
+    "SolverError",
+    "Stage1Decomposer",
+    "ViewOptions",
+    "WeightsError",
+    "backbone_id",
+    "demo_weights_path",
+    "patch_centres",
+    "read_weights",
+    "resolve",
+    "sample_crops",
+    "solve",
+]

@@ -27,5 +27,3 @@ def read_mask(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
             if values.min() >= 0 and values.max() <= 65535:
                 return values.astype(np.uint16)
         raise DecodeError(f"a mask holds one index a pixel (palette or grey), this file is {image.mode}")
-
-

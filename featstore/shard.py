@@ -223,7 +223,9 @@ def parse(file: h5py.File, path: Path) -> ShardContents:
     image_ids = tuple(file["image_id"].asstr()[:].tolist())
     for name in header.variants:
         if file[name].shape != (len(image_ids), height, width, header.channels) or file[name].dtype != STORED:
-            raise CorruptError(f"{path}: {name} is not ({len(image_ids)}, {height}, {width}, {header.channels}) float16")
+            raise CorruptError(
+                f"{path}: {name} is not ({len(image_ids)}, {height}, {width}, {header.channels}) float16"
+            )
     return ShardContents(
         header,
         image_ids,

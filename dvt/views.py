@@ -1,0 +1,110 @@
+"""Views of one image: where random crops lie, what they look like, and where their patches are in the whole image."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from .errors import SolverError
+from .preprocess import squash
+
+__all__ = ["Crop", "ViewOptions", "patch_centres", "render", "sample_crops", "whole"]
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """How views are drawn. Defaults are the paper's (arXiv 2401.02957, appendix A) but for their number.
+
+    ``views``: crops to fit, beside the whole image, which always takes part (the paper: 768). ``holdout``: crops kept out
+    of the fit to judge it by (ours). ``area``: share of the image a crop covers. ``aspect``: of a crop's width to its
+    height, both as shares of the image's. ``flip``: probability of a mirrored crop. ``seed``: of the crops, with the image's
+    key.
+    """
+
+    views: int = 64
+    holdout: int = 8
+    area: tuple[float, float] = (0.1, 0.5)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise SolverError for options that no view can satisfy."""
+        if self.views < 1 or self.holdout < 0:
+            raise SolverError("stage 1 needs at least one view to fit, and no negative number to hold out")
+        if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1]:
+            raise SolverError("area must lie in (0, 1] and aspect above 0, smallest first")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box of whole pixels in the full-resolution image, mirrored left to right where ``flip``."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    flip: bool
+
+
+def whole(image_size: tuple[int, int]) -> Crop:
+    """Return the view that is the whole image of (height, width) [pixels]."""
+    return Crop(0, 0, image_size[1], image_size[0], False)
+
+
+def sample_crops(options: ViewOptions, image_size: tuple[int, int], key: str, stream: str, count: int) -> list[Crop]:
+    """Draw ``count`` crops of an image of (height, width) [pixels].
+
+    The same seed, key and stream give the same crops; ``"fit"`` and ``"holdout"`` are streams of their own, so that more of
+    one leaves the other as it was.
+    """
+    digest = hashlib.sha256(f"{options.seed}/{key}/{stream}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    draws = torch.rand(count, 5, generator=generator, dtype=torch.float64).tolist()
+    return [place(options, image_size, draw) for draw in draws]
+
+
+def place(options: ViewOptions, image_size: tuple[int, int], draw: Sequence[float]) -> Crop:
+    """Turn five uniform numbers into a crop: area, aspect (log-uniform), left, top, flip."""
+    height, width = image_size
+    area = options.area[0] + draw[0] * (options.area[1] - options.area[0])
+    low, high = (math.log(value) for value in options.aspect)
+    ratio = math.exp(low + draw[1] * (high - low))
+    crop_width = min(max(round(width * math.sqrt(area * ratio)), 1), width)
+    crop_height = min(max(round(height * math.sqrt(area / ratio)), 1), height)
+    left = min(int(draw[2] * (width - crop_width + 1)), width - crop_width)
+    top = min(int(draw[3] * (height - crop_height + 1)), height - crop_height)
+    return Crop(left, top, crop_width, crop_height, draw[4] < options.flip)
+
+
+def patch_centres(
+    crops: Sequence[Crop], image_size: tuple[int, int], grid: tuple[int, int]
+) -> Float[Tensor, "views rows columns 2"]:
+    """Return where the centre of every patch of every view lies in the whole image: (x, y) in [0, 1], float32.
+
+    Patch j of W in a crop from ``left`` over ``width`` pixels has its centre at (left + (j + ½)·width/W) / image width;
+    in a mirrored view patch j shows what W−1−j would.
+    """
+    rows, columns = grid
+    boxes = torch.tensor([[c.left, c.top, c.width, c.height] for c in crops], dtype=torch.float64)
+    flips = torch.tensor([c.flip for c in crops])
+    across = (torch.arange(columns, dtype=torch.float64) + 0.5) / columns
+    down = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows
+    steps = torch.where(flips[:, None], across.flip(0), across)
+    x = (boxes[:, 0:1] + steps * boxes[:, 2:3]) / image_size[1]
+    y = (boxes[:, 1:2] + down * boxes[:, 3:4]) / image_size[0]
+    shape = (len(crops), rows, columns)
+    return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1).float()
+
+
+def render(
+    image: UInt8[Tensor, "3 h w"], crop: Crop, size: tuple[int, int], interpolation: str
+) -> UInt8[Tensor, "3 height width"]:
+    """Cut a view out of the full-resolution image and resize it to the model's input (height, width) [pixels]."""
+    box = image[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    view = squash(box, size, interpolation)
+    return view.flip(-1) if crop.flip else view

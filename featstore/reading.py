@@ -1,0 +1,123 @@
+"""Read single samples out of sealed shards as fast as a memory map: HDF5 is asked once where they lie."""
+
+import mmap
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from .compute import VARIANTS
+from .errors import CorruptError, NotInStoreError
+from .quantise import STORED, checksum
+
+__all__ = ["ShardPool", "ShardReader"]
+
+PREFIX = "prefix_tokens"
+DERIVABLE = frozenset({"raw", "clean", "artifact"})
+
+
+class ShardReader:
+    """Reads samples of one sealed shard.
+
+    The HDF5 library is used once, for shapes and the place of every chunk, and closed again; after that samples are copied
+    out of a memory map. Chunks with a filter are read through HDF5. Holds no HDF5 handle, so it may be pickled, forked and
+    used by several threads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path``; raises CorruptError where it is no whole shard."""
+        self.path = path
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.offsets: dict[str, NDArray[np.int64] | None] = {}
+        try:
+            with h5py.File(path, "r") as file:
+                for name in (*VARIANTS, PREFIX):
+                    if name in file:
+                        self.shapes[name] = file[name].shape
+                        self.offsets[name] = chunk_offsets(file[name])
+        except (OSError, KeyError, RuntimeError) as error:
+            raise CorruptError(f"{path} cannot be read as a shard: {' '.join(str(error).split())}") from error
+        self.sizes = {name: int(np.prod(shape[1:])) for name, shape in self.shapes.items()}
+        self.map: mmap.mmap | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"map": None}
+
+    def __len__(self) -> int:
+        return next(iter(self.shapes.values()))[0]
+
+    def read(self, name: str, row: int, expected: int | None = None) -> NDArray[np.float16]:
+        """Return one sample of a variant (H, W, C) or ``prefix_tokens`` (T, C), in memory of its own.
+
+        A residual that is not stored is worked out as raw − clean − artifact. ``expected`` is a checksum to hold it against.
+        Raises NotInStoreError for a variant or row that is not there, CorruptError where the checksum differs.
+        """
+        shape = self.shapes.get(name)
+        if shape is None:
+            return self.derive(name, row)
+        if not 0 <= row < shape[0]:
+            raise NotInStoreError(f"{self.path.name} has rows 0 to {shape[0] - 1}, not {row}")
+        offsets = self.offsets[name]
+        if offsets is None:
+            with h5py.File(self.path, "r") as file:
+                sample: NDArray[np.float16] = file[name][row]
+        else:
+            if self.map is None:
+                self.map = open_map(self.path)
+            sample = np.frombuffer(self.map, STORED, self.sizes[name], offsets[row]).reshape(shape[1:]).copy()
+        if expected is not None and checksum(sample) != expected:
+            raise CorruptError(f"{self.path}: {name} of row {row} is not what was written: build again without the file")
+        return sample
+
+    def derive(self, name: str, row: int) -> NDArray[np.float16]:
+        """Return a residual that the shard does not store."""
+        if name != "residual" or not self.shapes.keys() >= DERIVABLE:
+            raise NotInStoreError(f"{self.path.name} holds {', '.join(self.shapes)}, not {name}")
+        raw, clean, artifact = (self.read(part, row).astype(np.float32) for part in ("raw", "clean", "artifact"))
+        return (raw - clean - artifact).astype(STORED)
+
+
+def chunk_offsets(data: h5py.Dataset) -> NDArray[np.int64] | None:
+    """Return where each sample starts in the file [bytes]; None where chunks are filtered or hold more than one."""
+    shape = data.shape
+    if data.chunks != (1, *shape[1:]) or data.id.get_create_plist().get_nfilters() or data.dtype != STORED:
+        return None
+    offsets = np.full(shape[0], -1, np.int64)
+
+    def note(chunk: Any) -> None:
+        if chunk.chunk_offset[0] < shape[0]:
+            offsets[chunk.chunk_offset[0]] = chunk.byte_offset
+
+    data.id.chunk_iter(note)
+    return None if (offsets < 0).any() else offsets
+
+
+def open_map(path: Path) -> mmap.mmap:
+    """Map a whole file read-only."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{path} cannot be read: {error}") from error
+
+
+class ShardPool:
+    """Readers of many shards, the ``limit`` used last kept open."""
+
+    def __init__(self, paths: list[Path], limit: int = 512) -> None:
+        self.paths, self.limit = paths, limit
+        self.readers: OrderedDict[int, ShardReader] = OrderedDict()
+
+    def __getitem__(self, number: int) -> ShardReader:
+        """Return the reader of shard ``number``."""
+        reader = self.readers.get(number)
+        if reader is None:
+            reader = self.readers[number] = ShardReader(self.paths[number])
+            if len(self.readers) > self.limit:
+                self.readers.popitem(last=False)
+        elif len(self.readers) == self.limit:
+            self.readers.move_to_end(number)
+        return reader
