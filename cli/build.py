@@ -24,7 +24,7 @@ FAILED = 3
 WAIT = 24 * 3600.0
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[tuple[int, int]]):
     """``518`` or ``518x392`` (height x width) [pixels]."""
 
     name = "SIZE"
@@ -158,6 +158,7 @@ def run(root: Path, request: Request, decomposer: Decomposer, wait: float, quiet
 def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
     """Say what a build would do."""
     seconds = plan.seconds_per_image or measure(decomposer)
+    shards = -(-len(plan.todo) // plan.shard_size)
     facts = {
         "dataset": plan.dataset,
         "backbone": plan.backbone,
@@ -169,7 +170,7 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
         "present": plan.present,
         "failed_before": plan.failed_before,
         "to_compute": len(plan.todo),
-        "shards": -(-len(plan.todo) // plan.shard_size),
+        "shards": shards,
         "bytes": plan.bytes_to_write,
         "seconds": seconds * len(plan.todo),
     }
@@ -178,7 +179,7 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
         return
     click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
     click.echo(f"  into    {plan.folder}")
-    click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(int(facts['shards']), 'shard')}")
+    click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
     click.echo(f"  taking  about {seconds_text(seconds * len(plan.todo))} on this machine")
 
 

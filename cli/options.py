@@ -34,7 +34,7 @@ def source_options(command: F) -> F:
     return source(layout(command))
 
 
-class Variants(click.ParamType):
+class Variants(click.ParamType[tuple[str, ...]]):
     """A comma-separated list of variants."""
 
     name = "LIST"

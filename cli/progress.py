@@ -3,6 +3,7 @@
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 import click
 from tqdm import tqdm
@@ -18,7 +19,7 @@ class Progress:
     def __init__(self, what: str, unit: str = "image", quiet: bool = False) -> None:
         self.what, self.unit, self.quiet = what, unit, quiet
         self.done = self.total = 0
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
         self.started = self.told = time.monotonic()
 
     def __enter__(self) -> "Progress":

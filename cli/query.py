@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import click
-from featstore.sealing import sealed
 
 from featstore.errors import InputError
 from featstore.query import check_select, document, restricted, select
+from featstore.sealing import sealed
 
 from . import options
 from .printing import csv_text, json_text, plural, table_text

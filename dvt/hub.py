@@ -40,7 +40,7 @@ def is_reachable() -> bool:
     if not endpoint.startswith(("https://", "http://")):
         return False
     try:
-        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=TIMEOUT):  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=TIMEOUT):
             return True
     except urllib.error.HTTPError:
         return True

@@ -99,7 +99,7 @@ def solve_weighted(
     options: LstsqOptions,
 ) -> tuple[Float[Tensor, "nodes c"], Float[Tensor, "p c"]]:
     """Solve once for given weights; returns S at the nodes and G, as float32, before the gauge is fixed."""
-    views, positions, channels = samples.shape
+    _, positions, channels = samples.shape
     count = options.nodes**2
     weighted = bilinear * weights.reshape(-1, 1)
     system, coupling = normal_matrices(nodes, bilinear, weighted, positions, count)
@@ -112,11 +112,11 @@ def solve_weighted(
     try:
         factor = BlockCholesky(system, 2 * options.nodes)
         solved = factor.solve(torch.cat([coupling, field_right], dim=1))
-        inner, outer = solved.split([positions, channels], dim=1)
+        inner, outer = solved[:, :positions], solved[:, positions:]
         schur = torch.diag(per_position) - coupling.T @ inner
         schur += per_position.mean() / positions  # the constant that may move between S and G stays out of G
         artifact = torch.cholesky_solve(artifact_right - coupling.T @ outer, torch.linalg.cholesky(schur))
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise SolverError(
             "the views do not determine the solution: give more views, fewer nodes or a larger smooth"
         ) from error
@@ -150,7 +150,8 @@ def scatter_rows(
     places = torch.arange(len(nodes), device=nodes.device).repeat_interleave(4)
     index = torch.stack([nodes.reshape(-1), places])
     matrix = torch.sparse_coo_tensor(index, weighted.reshape(-1).to(flat.dtype), (count, len(nodes)))
-    return torch.sparse.mm(matrix, flat)
+    product: Tensor = torch.sparse.mm(matrix, flat)
+    return product
 
 
 @lru_cache(maxsize=4)

@@ -29,7 +29,7 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
     try:
         graph = onnx.load(str(path)).graph
         constants = {entry.name: torch.from_numpy(numpy_helper.to_array(entry).copy()) for entry in graph.initializer}
-    except Exception as error:  # noqa: BLE001 - protobuf's own DecodeError, and whatever a broken file provokes
+    except Exception as error:
         raise WeightsError(f"{path.name} cannot be read as ONNX: {' '.join(str(error).split())}") from error
     named = {name: value for name, value in constants.items() if not name.startswith("onnx::")}
     named |= dict(linear_weights(graph, constants))

@@ -27,7 +27,7 @@ class RawDecomposer:
     """Raw features of whole images, ``batch_size`` at a time."""
 
     method = "raw"
-    variants = ("raw",)
+    variants: tuple[str, ...] = ("raw",)
     forwards_per_image = 1
 
     def __init__(self, backbone: Backbone, batch_size: int = 4) -> None:

@@ -45,7 +45,7 @@ class Stage1Decomposer:
     """
 
     method = "stage1/lstsq"
-    variants = ("raw", "clean", "artifact", "residual")
+    variants: tuple[str, ...] = ("raw", "clean", "artifact", "residual")
     batch_size = 1
 
     def __init__(

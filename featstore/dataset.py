@@ -68,7 +68,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         absent = sum(path is None for path in self.masks) if mask else 0
         if absent:
             raise NotInStoreError(
-                f"{absent} of {len(self.ids)} images have no mask: add where=\"mask_path IS NOT NULL\" to take the others"
+                f'{absent} of {len(self.ids)} images have no mask: add where="mask_path IS NOT NULL" to take the others'
             )
 
     def __len__(self) -> int:
@@ -86,7 +86,9 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         """Return the place of an image; raises NotInStoreError where it is not among the samples."""
         place = int(np.searchsorted(self.ids, image_id))
         if place == len(self.ids) or self.ids[place] != image_id:
-            raise NotInStoreError(f"{image_id!r} is not among the {len(self)} images of {self.version.name} chosen here")
+            raise NotInStoreError(
+                f"{image_id!r} is not among the {len(self)} images of {self.version.name} chosen here"
+            )
         return place
 
     def __getitem__(self, index: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         raise DecodeError(f"the image is too large: {one_line(error)}; make it smaller") from error
     except MemoryError as error:
         raise DecodeError("the image does not fit into memory") from error
-    except Exception as error:  # noqa: BLE001 - codecs raise SyntaxError, struct.error, EOFError, IndexError, zlib.error …
+    except Exception as error:
         reason = one_line(error)
         word = "the file is truncated" if "truncated" in reason.lower() or isinstance(error, EOFError) else "unreadable"
         raise DecodeError(f"{word}: {reason}") from error

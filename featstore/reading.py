@@ -69,7 +69,9 @@ class ShardReader:
                 self.map = open_map(self.path)
             sample = np.frombuffer(self.map, STORED, self.sizes[name], offsets[row]).reshape(shape[1:]).copy()
         if expected is not None and checksum(sample) != expected:
-            raise CorruptError(f"{self.path}: {name} of row {row} is not what was written: build again without the file")
+            raise CorruptError(
+                f"{self.path}: {name} of row {row} is not what was written: build again without the file"
+            )
         return sample
 
     def derive(self, name: str, row: int) -> NDArray[np.float16]:

@@ -30,8 +30,10 @@ def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tu
         identity = following(connection, "versions", "version_id")
         connection.execute(
             "INSERT INTO versions VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [identity, *key, plan.recipe.digest, number, method, *plan.grid, plan.channels, plan.prefix_tokens]
-            + [plan.recipe.text, provenance, manifest.now()],
+            [
+                *(identity, *key, plan.recipe.digest, number, method, *plan.grid, plan.channels, plan.prefix_tokens),
+                *(plan.recipe.text, provenance, manifest.now()),
+            ],
         )
         return identity, f"v{number}"
 

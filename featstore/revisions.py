@@ -15,8 +15,10 @@ __all__ = ["COLUMNS", "Previous", "Row", "previous", "record"]
 Row = tuple[dict[str, Any], list[dict[str, Any]]]
 """An image's columns and its boxes' columns."""
 
-COLUMNS = ("path", "sha256", "bytes", "width", "height", "mode", "part", "split", "splits", "label")
-COLUMNS += ("mask_path", "instance_path", "depth_path")
+COLUMNS: tuple[str, ...] = (
+    *("path", "sha256", "bytes", "width", "height", "mode", "part", "split", "splits", "label"),
+    *("mask_path", "instance_path", "depth_path"),
+)
 
 
 @dataclass(frozen=True)

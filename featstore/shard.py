@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -92,10 +92,8 @@ class ShardWriter:
         if kind is None and self.file:
             error = NotSealed()
             kind = NotSealed
-        try:
+        with suppress(NotSealed):
             self.stack.__exit__(kind, error, trace)
-        except NotSealed:
-            pass
 
     def create(self, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
         """Make a float16 data set of one sample a chunk, without filter."""
@@ -213,12 +211,15 @@ def parse(file: h5py.File, path: Path) -> ShardContents:
         raise CorruptError(f"{path} was made by a newer featstore (format {attributes['format_version']}): upgrade")
     height, width = (int(value) for value in attributes["grid"])
     header = ShardHeader(
-        *(str(attributes[name]) for name in ("dataset", "backbone", "digest", "recipe")),
-        tuple(json.loads(attributes["variants"])),
-        (height, width),
-        int(attributes["channels"]),
-        int(attributes["prefix_count"]),
-        str(attributes["provenance"]),
+        dataset=str(attributes["dataset"]),
+        backbone=str(attributes["backbone"]),
+        digest=str(attributes["digest"]),
+        recipe=str(attributes["recipe"]),
+        variants=tuple(json.loads(attributes["variants"])),
+        grid=(height, width),
+        channels=int(attributes["channels"]),
+        prefix_tokens=int(attributes["prefix_count"]),
+        provenance=str(attributes["provenance"]),
     )
     image_ids = tuple(file["image_id"].asstr()[:].tolist())
     for name in header.variants:

@@ -13,6 +13,12 @@ from .query import restricted
 __all__ = ["Version", "describe_version", "find_version", "list_versions"]
 
 
+STATISTICS: tuple[str, ...] = (
+    *("norm_min", "norm_median", "norm_max", "cos_raw_clean", "heldout_r2", "heldout_cos"),
+    *("artifact_share", "residual_share", "seconds"),
+)
+
+
 @dataclass(frozen=True)
 class Version:
     """One row of ``versions``, in the store's terms. ``name`` is ``dataset/backbone/vN``."""
@@ -40,7 +46,7 @@ def list_versions(connection: duckdb.DuckDBPyConnection) -> list[Version]:
         "SELECT version_id, dataset, backbone, number, tag, digest, method, grid_height, grid_width, channels, "
         "prefix_tokens FROM versions ORDER BY dataset, backbone, number"
     ).fetchall()
-    return [Version(*row[:7], (row[7], row[8]), row[9], row[10]) for row in rows]
+    return [Version(*row[:7], (row[7], row[8]), row[9], row[10]) for row in rows]  # type: ignore[call-arg]
 
 
 def find_version(connection: duckdb.DuckDBPyConnection, name: str) -> Version:
@@ -113,8 +119,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
 
 def quality_of(connection: duckdb.DuckDBPyConnection, digest: str) -> dict[str, dict[str, float]]:
     """Return minimum, median and maximum over the images of each statistic that the version has."""
-    names = ("norm_min", "norm_median", "norm_max", "cos_raw_clean", "heldout_r2", "heldout_cos")
-    names += ("artifact_share", "residual_share", "seconds")
+    names = STATISTICS
     sums = ", ".join(f"min({n}), median({n}), max({n})" for n in names)
     row = connection.execute(f"SELECT {sums} FROM features WHERE digest = ?", [digest]).fetchall()[0]
     triples = {name: row[3 * i : 3 * i + 3] for i, name in enumerate(names)}

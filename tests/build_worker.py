@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from fakes import FakeDecomposer
-
 from featstore.build import build_version
 from featstore.plan import Request
 

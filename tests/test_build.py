@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from fakes import FakeDecomposer, expected_artifact, expected_clean, make_folder
 
+from fakes import FakeDecomposer, expected_artifact, expected_clean, make_folder
 from featstore.build import Listener, build_version
 from featstore.errors import InputError, LockedError, NotInStoreError, QueryError, StoreError
 from featstore.images import decode
@@ -259,5 +259,5 @@ def test_a_root_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     else:
         root = tmp_path / "locked"
         root.mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="cannot write to the store .*--root"):
+    with pytest.raises(StoreError, match=r"cannot write to the store .*--root"):
         index_dataset(root, "pets", make_folder(tmp_path / "pets"))

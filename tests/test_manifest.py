@@ -24,7 +24,7 @@ def test_a_new_manifest_has_every_table_documented(tmp_path: Path) -> None:
 
 def test_bulk_insert_returns_what_went_in(tmp_path: Path) -> None:
     rows = [
-        {"dataset": "a", "image_id": 'q"uo\'te ü\n', "path": "p", "step": "image", "error": "x", "sha256": None}
+        {"dataset": "a", "image_id": "q\"uo'te ü\n", "path": "p", "step": "image", "error": "x", "sha256": None}
         | {"failed_at": datetime(2026, 1, 2, 3, 4, 5, 678)}
     ]
     feature = {"digest": "d", "sha256": "s", "shard_id": 1, "shard_row": 0, "checksum_raw": 2**64 - 1}
@@ -34,7 +34,7 @@ def test_bulk_insert_returns_what_went_in(tmp_path: Path) -> None:
         assert manifest.insert(connection, "failures", []) == 0
     with manifest.reading(tmp_path) as connection:
         assert connection.execute("SELECT image_id, failed_at FROM failures").fetchall() == [
-            ('q"uo\'te ü\n', datetime(2026, 1, 2, 3, 4, 5, 678))
+            ("q\"uo'te ü\n", datetime(2026, 1, 2, 3, 4, 5, 678))
         ]
         assert connection.execute("SELECT checksum_raw, norm_min, norm_max FROM features").fetchall() == [
             (2**64 - 1, None, 1.5)

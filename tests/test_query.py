@@ -65,7 +65,9 @@ def test_all_but_reading_the_manifest_is_refused_in_one_line(root: Path, sql: st
     assert (root / "manifest.duckdb").read_bytes() == before
 
 
-@pytest.mark.parametrize("sql", ["SELECT 1", "FROM images;", "DESCRIBE images", "WITH a AS (SELECT 1) FROM a", "SUMMARIZE images"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1", "FROM images;", "DESCRIBE images", "WITH a AS (SELECT 1) FROM a", "SUMMARIZE images"]
+)
 def test_what_reads_is_taken(root: Path, sql: str) -> None:
     with restricted(root, "one") as connection:
         assert select(connection, sql).fetchall()

@@ -84,8 +84,8 @@ def read_splits(folder: Path, part: Path, names: set[str], splits: dict[str, lis
         have = {name for name in LISTS if (part / "ImageSets" / kind / f"{name}.txt").is_file()}
         seen |= bool(have)
         for name in sorted(TOGETHER - have) if have & TOGETHER else ():
-            path = (part / "ImageSets" / kind / f"{name}.txt").relative_to(folder).as_posix()
-            yield Problem(path, "split", f"the list is missing while {', '.join(sorted(have))} are there")
+            missing = (part / "ImageSets" / kind / f"{name}.txt").relative_to(folder).as_posix()
+            yield Problem(missing, "split", f"the list is missing while {', '.join(sorted(have))} are there")
         for name in sorted(have):
             path = part / "ImageSets" / kind / f"{name}.txt"
             text = path.read_text(encoding="utf-8", errors="replace")

@@ -45,11 +45,14 @@ def read_object(element: ElementTree.Element) -> ObjectRecord:
     xmin, ymin, xmax, ymax = (number(box, edge) for edge in ("xmin", "ymin", "xmax", "ymax"))
     if xmin > xmax or ymin > ymax:
         raise ValueError(f"its box is inverted: {xmin:g} {ymin:g} {xmax:g} {ymax:g}")
-    flags = [(element.findtext(flag) or "0").strip() in ("1", "true", "True") for flag in FLAGS]
-    return ObjectRecord(name, xmin, ymin, xmax, ymax, *flags, pose=(element.findtext("pose") or "").strip() or None)
+    difficult, truncated, occluded = (is_set(element, flag) for flag in ("difficult", "truncated", "occluded"))
+    pose = (element.findtext("pose") or "").strip() or None
+    return ObjectRecord(name, xmin, ymin, xmax, ymax, difficult, truncated, occluded, pose)
 
 
-FLAGS = ("difficult", "truncated", "occluded")
+def is_set(element: ElementTree.Element, flag: str) -> bool:
+    """Whether a flag is there and says yes."""
+    return (element.findtext(flag) or "0").strip() in ("1", "true", "True")
 
 
 def number(box: ElementTree.Element, edge: str) -> float:
