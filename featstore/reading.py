@@ -15,7 +15,7 @@ from .quantise import STORED, checksum
 
 __all__ = ["ShardPool", "ShardReader"]
 
-PREFIX = "prefix_tokens"
+
 DERIVABLE = frozenset({"raw", "clean", "artifact"})
 
 

@@ -8,30 +8,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["sealed", "sweep", "write_bytes", "write_text"]
+from .errors import StoreError
+
+__all__ = ["discard", "publish", "sealed", "storing", "sweep", "temporary_for", "write_bytes", "write_text"]
 
 PREFIX = ".tmp-"
 LEFTOVER = re.compile(re.escape(PREFIX) + r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}$")
 
+# Names this process is writing now. A leftover may bear this process's own number (in a container every run is process 7),
+# so the number alone does not tell that a file is still being written.
+WRITING: set[Path] = set()
+
 
 def temporary_for(path: Path) -> Path:
-    """Return a name beside ``path`` that tells which process on which host is writing."""
-    return path.with_name(f"{PREFIX}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    """Return a new name beside ``path`` that tells which process on which host is writing.
+
+    It ends in ``publish`` or in ``discard``.
+    """
+    temporary = path.absolute().with_name(f"{PREFIX}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    WRITING.add(temporary)
+    return temporary
 
 
 def publish(temporary: Path, path: Path) -> None:
     """Flush ``temporary`` to the disk, give it its name, and flush the folder that says so."""
-    descriptor = os.open(temporary, os.O_RDONLY)
+    flush(temporary)
+    temporary.replace(path)
+    WRITING.discard(temporary)
+    flush(path.parent)
+
+
+def discard(temporary: Path) -> None:
+    """Remove ``temporary`` where it is still there."""
+    with suppress(FileNotFoundError):
+        # Whoever failed to close the file may hold it open: emptied first, it gives its space back to a full disk at once.
+        os.truncate(temporary, 0)
+        temporary.unlink()
+    WRITING.discard(temporary)
+
+
+def flush(path: Path) -> None:
+    """Have the kernel write a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager
@@ -42,8 +64,19 @@ def sealed(path: Path) -> Iterator[Path]:
         yield temporary
         publish(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn the ways in which a disk refuses to take ``path`` into StoreError; HDF5 says so in RuntimeErrors, too."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        said = re.search(r"error message = '([^']+)'", str(error))
+        reason = said.group(1) if said else getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise StoreError(f"cannot write {path}: {reason}; make room or choose another --root and try again") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -60,21 +93,23 @@ def write_text(path: Path, text: str) -> None:
 def sweep(folder: Path) -> list[Path]:
     """Remove what dead processes of this host were writing in ``folder``; returns what was removed."""
     removed = []
-    for path in folder.glob(PREFIX + "*"):
+    for path in sorted(folder.absolute().glob(PREFIX + "*")):
         match = LEFTOVER.match(path.name)
-        if match and match["host"] == socket.gethostname() and not is_alive(int(match["pid"])):
+        if match and match["host"] == socket.gethostname() and not is_written(path, int(match["pid"])):
             with suppress(FileNotFoundError):
                 path.unlink()
                 removed.append(path)
     return removed
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process of this host bears the number; one's own does not count as someone else writing."""
+def is_written(path: Path, pid: int) -> bool:
+    """Whether a process of this host may still be writing ``path``, whose name gives the process ``pid``."""
+    if pid == os.getpid():
+        return path in WRITING
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
-    return pid != os.getpid()
+    return True

@@ -1,9 +1,9 @@
 """A shard: one HDF5 file that says all of itself. Written under a temporary name, sealed, never changed again."""
 
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from .errors import CorruptError, InputError
 from .quantise import STORED, checksum
-from .sealing import sealed
+from .sealing import discard, publish, storing, temporary_for
 
-__all__ = ["FORMAT_VERSION", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "read_contents"]
+__all__ = ["FORMAT_VERSION", "PREFIX", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "read_contents"]
 
 FORMAT_VERSION = 1
+PREFIX = "prefix_tokens"
 AXES = ("sample", "row", "column", "channel")
 UNITS = "features: the model's own scale; grid: patches; seconds: s"
 
@@ -63,42 +64,45 @@ class ShardContents:
 
 
 class ShardWriter:
-    """Writes one shard of up to ``capacity`` samples. Leaving the block without ``seal`` leaves nothing behind."""
+    """Writes one shard of up to ``capacity`` samples. Leaving the block without ``seal`` leaves nothing behind.
+
+    ``add``, ``seal`` and entering the block raise StoreError where the disk is full or the folder cannot be written.
+    """
 
     def __init__(self, path: Path, header: ShardHeader, capacity: int) -> None:
         self.path, self.header, self.capacity = path, header, capacity
         self.image_ids: list[str] = []
         self.sha256s: list[str] = []
         self.checksums: list[list[int]] = []
-        self.stats: list[Mapping[str, float]] = []
+        self.stats: list[dict[str, float]] = []
         self.failures: list[Failure] = []
-        self.stack = ExitStack()
 
     def __enter__(self) -> "ShardWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.stack.__enter__()
-        self.temporary = self.stack.enter_context(sealed(self.path))
-        self.file = self.stack.enter_context(h5py.File(self.temporary, "w", libver=("earliest", "v110")))
         (height, width), channels = self.header.grid, self.header.channels
-        for name in self.header.variants:
-            self.create(name, (height, width, channels), AXES)
-        if self.header.prefix_tokens:
-            self.create("prefix_tokens", (self.header.prefix_tokens, channels), ("sample", "token", "channel"))
+        self.temporary = temporary_for(self.path)
+        with storing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # The oldest layout that serves: HDF5 1.8, and what is built on it, opens the file.
+            self.file = h5py.File(self.temporary, "w", libver=("earliest", "v110"), track_order=False)
+            for name in self.header.variants:
+                self.create(name, (height, width, channels), AXES)
+            if self.header.prefix_tokens:
+                self.create(PREFIX, (self.header.prefix_tokens, channels), ("sample", "token", "channel"))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.file:
-            error = NotSealed()
-            kind = NotSealed
-        with suppress(NotSealed):
-            self.stack.__exit__(kind, error, trace)
+        # After ``seal`` both are done already. On a full disk closing fails as well, and there is nothing left to save.
+        with suppress(OSError, RuntimeError):
+            self.file.close()
+        discard(self.temporary)
 
     def create(self, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
         """Make a float16 data set of one sample a chunk, without filter."""
-        whole = (self.capacity, *shape)
-        made = self.file.create_dataset(name, whole, STORED, chunks=(1, *shape), maxshape=(None, *shape))
+        made = self.file.create_dataset(
+            name, (self.capacity, *shape), STORED, chunks=(1, *shape), maxshape=(None, *shape), track_times=False
+        )
         for dimension, label in enumerate(axes):
             made.dims[dimension].label = label
 
@@ -112,23 +116,21 @@ class ShardWriter:
     ) -> None:
         """Append one sample: every variant of the header as (H, W, C), prefix tokens as (T, C) or None where T is 0.
 
-        Raises InputError where a map is missing or of another shape.
+        Raises InputError where a map is missing, of another shape or not float16, or where the shard is full.
         """
-        row = len(self.image_ids)
         shape = (*self.header.grid, self.header.channels)
-        for name in self.header.variants:
-            if maps[name].shape != shape:
-                raise InputError(f"{name} of {image_id} is {maps[name].shape}, this shard holds {shape}")
-            data = np.ascontiguousarray(maps[name], dtype=STORED)
-            self.file[name].id.write_direct_chunk((row, 0, 0, 0), data.tobytes())
+        arrays = {name: fitting(image_id, name, maps.get(name), shape) for name in self.header.variants}
         if self.header.prefix_tokens:
-            if prefix is None:
-                raise InputError(f"{image_id} has no prefix tokens, this shard holds {self.header.prefix_tokens}")
-            data = np.ascontiguousarray(prefix, dtype=STORED)
-            self.file["prefix_tokens"].id.write_direct_chunk((row, 0, 0), data.tobytes())
+            arrays[PREFIX] = fitting(image_id, PREFIX, prefix, (self.header.prefix_tokens, self.header.channels))
+        row = len(self.image_ids)
+        if row == self.capacity:
+            raise InputError(f"{image_id} is one more than the {self.capacity} samples this shard was made for")
+        with storing(self.path):
+            for name, data in arrays.items():
+                self.file[name].id.write_direct_chunk((row, *[0] * data.ndim), data)
         self.image_ids.append(image_id)
         self.sha256s.append(sha256)
-        self.checksums.append([checksum(maps[name]) for name in self.header.variants])
+        self.checksums.append([checksum(arrays[name]) for name in self.header.variants])
         self.stats.append(dict(stats))
 
     def fail(self, failure: Failure) -> None:
@@ -136,103 +138,126 @@ class ShardWriter:
         self.failures.append(failure)
 
     def seal(self) -> ShardContents:
-        """Write the tables, close, flush, rename; returns what the shard holds."""
+        """Write the tables, close, flush, rename; returns what the shard holds. No sample at all is legal."""
         count = len(self.image_ids)
-        for name in (*self.header.variants, *(["prefix_tokens"] if self.header.prefix_tokens else [])):
-            self.file[name].resize(count, axis=0)
         contents = ShardContents(
             self.header,
             tuple(self.image_ids),
             tuple(self.sha256s),
-            np.array(self.checksums, np.uint64).reshape(count, len(self.header.variants)),
-            self.stat_columns(),
+            np.array(self.checksums, "<u8").reshape(count, len(self.header.variants)),
+            stat_columns(self.stats),
             tuple(self.failures),
             0,
         )
-        write_tables(self.file, contents)
-        self.stack.close()
-        return ShardContents(**{**vars(contents), "bytes": self.path.stat().st_size})
+        with storing(self.path):
+            for name in (*self.header.variants, *([PREFIX] if self.header.prefix_tokens else [])):
+                self.file[name].resize(count, axis=0)
+            write_tables(self.file, contents)
+            self.file.close()
+            size = self.temporary.stat().st_size
+            publish(self.temporary, self.path)
+        return replace(contents, bytes=size)
 
-    def stat_columns(self) -> dict[str, NDArray[np.float32]]:
-        """Return each statistic as a column, NaN where a sample has none."""
-        names = sorted({name for entry in self.stats for name in entry})
-        return {name: np.array([entry.get(name, np.nan) for entry in self.stats], np.float32) for name in names}
+
+def fitting(
+    image_id: str, name: str, values: NDArray[np.float16] | None, shape: tuple[int, ...]
+) -> NDArray[np.float16]:
+    """Return the values as they are stored; raises InputError where they are not what the header promises."""
+    if values is None:
+        raise InputError(f"{image_id} has no {name}, which this shard holds")
+    if values.shape != shape or values.dtype != STORED:
+        raise InputError(f"{name} of {image_id} is {values.shape} {values.dtype}, this shard holds {shape} float16")
+    return np.ascontiguousarray(values, dtype=STORED)
 
 
-class NotSealed(Exception):  # noqa: N818 - no error: it only takes the temporary file away
-    """Leaves the block of a shard that was not sealed."""
+def stat_columns(entries: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float32]]:
+    """Return each statistic as a column, NaN where a sample has none."""
+    names = sorted({name for entry in entries for name in entry})
+    return {name: np.array([entry.get(name, np.nan) for entry in entries], "<f4") for name in names}
 
 
 def write_tables(file: h5py.File, contents: ShardContents) -> None:
     """Write all that is not features."""
-    text = h5py.string_dtype("utf-8")
-    file.create_dataset("image_id", data=list(contents.image_ids), dtype=text, shape=(len(contents.image_ids),))
-    file.create_dataset("sha256", data=np.array(contents.sha256s, "S64"))
-    file.create_dataset("checksum", data=contents.checksums)
+    header, text = contents.header, h5py.string_dtype("utf-8")
+    # Failures are a data set: an attribute holds 64 KiB, which a few hundred of them pass.
+    lines = [json.dumps(asdict(failure), sort_keys=True) for failure in contents.failures]
+    for name, entries in (("image_id", list(contents.image_ids)), ("failures", lines)):
+        file.create_dataset(name, (len(entries),), text, entries, track_times=False)
+    file.create_dataset("sha256", data=np.array(contents.sha256s, "S64"), track_times=False)
+    file.create_dataset("checksum", data=contents.checksums, track_times=False)
     stats = file.create_group("stats")
     for name, values in contents.stats.items():
-        stats.create_dataset(name, data=values)
-    header = contents.header
+        stats.create_dataset(name, data=values, track_times=False)
     file.attrs["format"] = "featstore"
     file.attrs["format_version"] = FORMAT_VERSION
     for name in ("dataset", "backbone", "digest", "recipe", "provenance"):
         file.attrs[name] = getattr(header, name)
     file.attrs["variants"] = json.dumps(list(header.variants))
-    file.attrs["grid"] = np.array(header.grid, np.int64)
+    file.attrs["grid"] = np.array(header.grid, "<i8")
     file.attrs["channels"] = header.channels
     file.attrs["prefix_count"] = header.prefix_tokens
     file.attrs["units"] = UNITS
-    file.create_dataset(
-        "failures", data=[json.dumps(asdict(f), sort_keys=True) for f in contents.failures], dtype=text,
-        shape=(len(contents.failures),),
-    )  # fmt: skip
 
 
 def read_contents(path: Path) -> ShardContents:
     """Read what a sealed shard holds; raises CorruptError where the file is not a whole shard of this format."""
+    with opened(path) as file:
+        return parse(file, path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a sealed shard with HDF5.
+
+    Whatever goes wrong with it, there or in the block, is raised as CorruptError.
+    """
     try:
-        with h5py.File(path, "r") as file:
-            return parse(file, path)
+        # Sealed files never change, so no lock is asked for: a read-only or network folder may not have any.
+        with h5py.File(path, "r", locking=False) as file:
+            if file.attrs.get("format") != "featstore":
+                raise CorruptError(f"{path} is not a featstore shard")
+            number = int(file.attrs["format_version"])
+            if number > FORMAT_VERSION:
+                raise CorruptError(
+                    f"{path} was made by a newer featstore (format {number}): upgrade featstore to read it"
+                )
+            yield file
     except CorruptError:
         raise
     except FileNotFoundError as error:
         raise CorruptError(f"the shard {path} is missing: build again to make it") from error
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CorruptError(f"{path} is not a whole featstore shard: {reason}") from error
 
 
 def parse(file: h5py.File, path: Path) -> ShardContents:
-    """Read the tables of an open shard."""
+    """Read the tables of an open shard and see that they fit each other."""
     attributes: Mapping[str, Any] = file.attrs
-    if attributes.get("format") != "featstore":
-        raise CorruptError(f"{path} is not a featstore shard")
-    if attributes["format_version"] > FORMAT_VERSION:
-        raise CorruptError(f"{path} was made by a newer featstore (format {attributes['format_version']}): upgrade")
     height, width = (int(value) for value in attributes["grid"])
     header = ShardHeader(
-        dataset=str(attributes["dataset"]),
-        backbone=str(attributes["backbone"]),
-        digest=str(attributes["digest"]),
-        recipe=str(attributes["recipe"]),
+        **{name: str(attributes[name]) for name in ("dataset", "backbone", "digest", "recipe", "provenance")},
         variants=tuple(json.loads(attributes["variants"])),
         grid=(height, width),
         channels=int(attributes["channels"]),
         prefix_tokens=int(attributes["prefix_count"]),
-        provenance=str(attributes["provenance"]),
     )
     image_ids = tuple(file["image_id"].asstr()[:].tolist())
-    for name in header.variants:
-        if file[name].shape != (len(image_ids), height, width, header.channels) or file[name].dtype != STORED:
-            raise CorruptError(
-                f"{path}: {name} is not ({len(image_ids)}, {height}, {width}, {header.channels}) float16"
-            )
+    count, stats = len(image_ids), {name: values[:] for name, values in file["stats"].items()}
+    shapes: dict[str, tuple[int, ...]] = {name: (count, height, width, header.channels) for name in header.variants}
+    if header.prefix_tokens:
+        shapes[PREFIX] = (count, header.prefix_tokens, header.channels)
+    types = dict.fromkeys(shapes, STORED) | {"sha256": np.dtype("S64"), "checksum": np.dtype("<u8")}
+    shapes |= {"sha256": (count,), "checksum": (count, len(header.variants))}
+    for name, kind in types.items():
+        if file[name].shape != shapes[name] or file[name].dtype != kind:
+            raise CorruptError(f"{path}: {name} is {file[name].shape} {file[name].dtype}, not {shapes[name]} {kind}")
     return ShardContents(
         header,
         image_ids,
-        tuple(value.decode() for value in file["sha256"][:].tolist()),
+        tuple(value.decode("ascii") for value in file["sha256"][:].tolist()),
         file["checksum"][:],
-        {name: values[:] for name, values in file["stats"].items()},
+        stats,
         tuple(Failure(**json.loads(entry)) for entry in file["failures"].asstr()[:].tolist()),
         path.stat().st_size,
     )
