@@ -1,0 +1,200 @@
+"""Readers over a store built with the numpy decomposer."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from bad_images import make_voc
+from fakes import GRID, WIDTH, FakeDecomposer, expected_clean, make_folder
+from torch.utils.data import DataLoader
+
+import featstore
+from featstore.build import build_version
+from featstore.compute import VARIANTS
+from featstore.dataset import FeatureDataset
+from featstore.errors import CorruptError, InputError, NotInStoreError, QueryError
+from featstore.images import decode
+from featstore.index import index_dataset
+from featstore.plan import Request
+from featstore.reading import ShardReader
+
+
+class Recipe(FakeDecomposer):
+    """The fake, with an input size in its recipe as real ones have."""
+
+    def recipe(self) -> dict[str, object]:
+        return {"backbone": {"id": "fake", "input": [20, 30]}, "method": {"name": "fake", "scale": self.scale}}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readers")
+    store = folder / "store"
+    index_dataset(store, "pets", make_folder(folder / "pets", count=10))
+    build_version(store, Request("pets", "fake", shard_size=3), Recipe())
+    index_dataset(store, "voc", make_voc(folder / "voc").folder)
+    build_version(store, Request("voc", "fake", variants=("raw", "clean", "artifact")), Recipe())
+    return store
+
+
+def test_items_are_what_was_computed(root: Path) -> None:
+    data = FeatureDataset(root, "pets", backbone="fake", variants=VARIANTS, prefix=True, image=True)
+    assert len(data) == 10
+    assert data.image_ids == sorted(data.image_ids)
+    for index in range(10):
+        item = data[index]
+        assert item["image_id"] == data.image_ids[index]
+        image = decode(Path(data.images[index]).read_bytes())
+        expected = torch.from_numpy(expected_clean(image)).half().permute(2, 0, 1)
+        assert torch.equal(item["clean"], expected)
+        assert item["clean"].shape == (WIDTH, *GRID)
+        total = item["clean"].float() + item["artifact"].float() + item["residual"].float()
+        torch.testing.assert_close(total, item["raw"].float(), atol=3e-4, rtol=0)
+        assert item["prefix"].shape == (1, WIDTH)
+        assert item["image"].shape == (3, 20, 30)
+    assert data[-1]["image_id"] == data[9]["image_id"]
+    with pytest.raises(IndexError):
+        data[10]
+
+
+def test_an_item_is_its_own_memory(root: Path) -> None:
+    data = FeatureDataset(root, "pets", backbone="fake")
+    first = data[0]["clean"].clone()
+    data[0]["clean"].zero_()
+    assert torch.equal(data[0]["clean"], first)
+
+
+def test_a_residual_that_is_not_stored_is_worked_out(root: Path) -> None:
+    data = FeatureDataset(root, "voc", backbone="fake", variants=("residual",))
+    item = data[3]["residual"]
+    torch.testing.assert_close(item.float(), torch.full_like(item, 0.25).float(), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [("label = 'cats'", 5), ("heldout_r2 > 0.4", 10), ("image_id = 'dogs/000.png' -- one", 1), (None, 10)],
+)
+def test_where_is_sql_over_everything_known_of_an_image(root: Path, where: str | None, count: int) -> None:
+    assert len(FeatureDataset(root, "pets", backbone="fake", where=where)) == count
+
+
+def test_splits_lists_and_masks_of_a_voc_tree(root: Path) -> None:
+    train = FeatureDataset(root, "voc", backbone="fake", where="split = 'train'")
+    assert len(train) == 4
+    where = "list_contains(splits, 'segmentation/val')"
+    data = FeatureDataset(root, "voc", backbone="fake", where=where, image=True, mask=True)
+    batch = next(iter(DataLoader(data, batch_size=2)))
+    assert batch["image"].shape == (2, 3, 20, 30)
+    assert batch["mask"].shape == (2, 20, 30)
+    assert set(batch["mask"].unique().tolist()) == {0, 12, 255}
+    with pytest.raises(NotInStoreError, match="mask_path IS NOT NULL"):
+        FeatureDataset(root, "voc", backbone="fake", mask=True)
+
+
+def test_mask_and_image_lie_on_each_other_and_on_the_grid(root: Path) -> None:
+    """The made masks mark rows 4-34 and columns 3-29 of 40×60: squashed to 20×30, rows 2-16 and columns 2-14."""
+    data = FeatureDataset(root, "voc", backbone="fake", where="mask_path IS NOT NULL", mask=True)
+    inside = (data[0]["mask"] == 12).nonzero()
+    assert inside.amin(dim=0).tolist() == [2, 1]
+    assert inside.amax(dim=0).tolist() == [16, 14]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_the_same_as_one_process(root: Path, method: str) -> None:
+    data = FeatureDataset(root, "pets", backbone="fake", variants=("raw", "clean"))
+    first = data[0]["clean"].clone()  # maps are open before the workers start
+    alone = list(DataLoader(data, batch_size=3))
+    shared = list(DataLoader(data, batch_size=3, num_workers=4, multiprocessing_context=method))
+    assert [batch["image_id"] for batch in alone] == [batch["image_id"] for batch in shared]
+    for one, other in zip(alone, shared, strict=True):
+        assert torch.equal(one["raw"], other["raw"])
+        assert torch.equal(one["clean"], other["clean"])
+    assert torch.equal(alone[0]["clean"][0], first)
+
+
+def test_it_pickles_after_use(root: Path) -> None:
+    data = FeatureDataset(root, "pets", backbone="fake")
+    before = data[4]["clean"]
+    again = pickle.loads(pickle.dumps(data))
+    assert torch.equal(again[4]["clean"], before)
+
+
+def test_the_newest_version_that_holds_the_variants_is_taken(root: Path) -> None:
+    build_version(root, Request("pets", "fake", variants=("raw",)), Recipe(scale=3.0))
+    assert FeatureDataset(root, "pets", backbone="fake").version.number == 1
+    raw = FeatureDataset(root, "pets", backbone="fake", variants=("raw",))
+    assert raw.version.number == 2
+    assert FeatureDataset(root, "pets", backbone="fake", variants=("raw",), version="v1").version.number == 1
+    digest = raw.version.digest[:8]
+    assert FeatureDataset(root, "pets", backbone="fake", variants=("raw",), version=digest).version.number == 2
+
+
+def test_index_finds_an_image_and_a_missing_one_raises(root: Path) -> None:
+    data = FeatureDataset(root, "pets", backbone="fake")
+    assert data[data.index("dogs/004.png")]["image_id"] == "dogs/004.png"
+    with pytest.raises(NotInStoreError, match=r"'dogs/999\.png' is not among"):
+        data.index("dogs/999.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"dataset": "cars"}, NotInStoreError, "there are: pets, voc"),
+        ({"backbone": "other"}, NotInStoreError, "pets/fake/v1"),
+        ({"version": "v9"}, NotInStoreError, "no version"),
+        ({"variants": ("clear",)}, InputError, "choose from raw, clean, artifact, residual"),
+        ({"where": "colour = 'red'"}, QueryError, "colour"),
+        ({"where": "label = 'birds'"}, NotInStoreError, "is left by where"),
+        ({"where": "true); COPY images TO '/tmp/x' --"}, QueryError, "statements"),
+    ],
+)
+def test_wrong_requests_say_what_there_is(
+    root: Path, options: dict[str, str], error: type[Exception], words: str
+) -> None:
+    arguments = {"dataset": "pets", "backbone": "fake"} | options
+    with pytest.raises(error, match=words):
+        FeatureDataset(root, **arguments)  # type: ignore[arg-type]
+
+
+def test_verify_finds_a_flipped_bit(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    index_dataset(folder, "pets", make_folder(tmp_path / "pets"))
+    build_version(folder, Request("pets", "fake"), Recipe())
+    plain = FeatureDataset(folder, "pets", backbone="fake")
+    reader, row = plain.pool[0], int(plain.row[2])
+    offsets = reader.offsets["clean"]
+    assert offsets is not None
+    with reader.path.open("r+b") as file:
+        file.seek(int(offsets[row]) + 5)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+    data = FeatureDataset(folder, "pets", backbone="fake", verify=True)
+    assert data[1]["image_id"] == plain.image_ids[1]
+    with pytest.raises(CorruptError, match="is not what was written"):
+        data[2]
+
+
+def test_filtered_chunks_are_read_through_hdf5(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((3, 2, 2, 4)).astype(np.float16)
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file.create_dataset("raw", data=values, chunks=(1, 2, 2, 4), compression="gzip")
+        file.create_dataset("clean", data=values, chunks=(3, 2, 2, 4))
+    reader = ShardReader(tmp_path / "s.h5")
+    assert reader.offsets == {"raw": None, "clean": None}
+    for row in range(3):
+        np.testing.assert_array_equal(reader.read("raw", row), values[row])
+        np.testing.assert_array_equal(reader.read("clean", row), values[row])
+    with pytest.raises(NotInStoreError):
+        reader.read("raw", 3)
+
+
+def test_importing_featstore_does_not_import_torch() -> None:
+    script = "import featstore, sys; assert 'torch' not in sys.modules; featstore.FeatureDataset; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert featstore.__all__ == ["FeatureDataset"]
