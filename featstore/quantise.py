@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .compute import Decomposition
 from .errors import InputError
 
-__all__ = ["DERIVABLE", "STORED", "checksum", "quantise", "residual_of", "to_half"]
+__all__ = ["DERIVABLE", "STORED", "checksum", "fitting", "quantise", "residual_of", "to_half"]
 
 STORED = np.dtype("<f2")
 DERIVABLE = ("raw", "clean", "artifact")
@@ -57,11 +57,24 @@ def to_half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     largest = max(-float(values.min(initial=0.0)), float(values.max(initial=0.0)))
     if not largest <= LARGEST:  # NaN, too, is not smaller
         if not np.isfinite(largest):
-            raise InputError(f"a {name} feature is not finite: the model or the method went wrong on this image")
+            raise InputError(
+                f"a {name} feature is NaN or infinite and does not fit float16: look at what the model made of this image"
+            )
         raise InputError(
             f"a {name} feature of magnitude {largest:.3g} does not fit float16 (largest {LARGEST:.0f}); "
             "take another layer, or apply the final norm"
         )
+    return np.ascontiguousarray(values, dtype=STORED)
+
+
+def fitting(
+    image_id: str, name: str, values: NDArray[np.float16] | None, shape: tuple[int, ...]
+) -> NDArray[np.float16]:
+    """Return the values as they are stored; raises InputError where they are not what the header promises."""
+    if values is None:
+        raise InputError(f"{image_id} has no {name}, which this shard holds")
+    if values.shape != shape or values.dtype != STORED:
+        raise InputError(f"{name} of {image_id} is {values.shape} {values.dtype}, this shard holds {shape} float16")
     return np.ascontiguousarray(values, dtype=STORED)
 
 

@@ -2,6 +2,8 @@
 
 import mmap
 from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,10 @@ from numpy.typing import NDArray
 
 from .compute import VARIANTS
 from .errors import CorruptError, NotInStoreError
-from .quantise import STORED, checksum
+from .quantise import DERIVABLE, STORED, checksum, residual_of
+from .shard import PREFIX, opened
 
-__all__ = ["ShardPool", "ShardReader"]
-
-
-DERIVABLE = frozenset({"raw", "clean", "artifact"})
+__all__ = ["PREFIX", "ShardPool", "ShardReader"]
 
 
 class ShardReader:
@@ -27,20 +27,26 @@ class ShardReader:
     used by several threads.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open ``path``; raises CorruptError where it is no whole shard."""
+    def __init__(self, path: Path, verify: bool = False) -> None:
+        """Open ``path``; ``verify`` holds every variant read against the shard's own checksums.
+
+        Raises CorruptError where it is no whole shard.
+        """
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.offsets: dict[str, NDArray[np.int64] | None] = {}
-        try:
-            with h5py.File(path, "r") as file:
-                for name in (*VARIANTS, PREFIX):
-                    if name in file:
-                        self.shapes[name] = file[name].shape
-                        self.offsets[name] = chunk_offsets(file[name])
-        except (OSError, KeyError, RuntimeError) as error:
-            raise CorruptError(f"{path} cannot be read as a shard: {' '.join(str(error).split())}") from error
+        self.sums: dict[str, NDArray[np.uint64]] = {}
+        with opened(path) as file:
+            for name in (*VARIANTS, PREFIX):
+                if name in file:
+                    self.shapes[name] = file[name].shape
+                    self.offsets[name] = chunk_offsets(file[name])
+            if verify:
+                stored = [name for name in VARIANTS if name in file]
+                self.sums = dict(zip(stored, file["checksum"][:].T, strict=True))
         self.sizes = {name: int(np.prod(shape[1:])) for name, shape in self.shapes.items()}
+        places = {name: offsets for name, offsets in self.offsets.items() if offsets is not None}
+        self.end = max((int(o.max(initial=0)) + STORED.itemsize * self.sizes[n] for n, o in places.items()), default=0)
         self.map: mmap.mmap | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,8 +58,9 @@ class ShardReader:
     def read(self, name: str, row: int, expected: int | None = None) -> NDArray[np.float16]:
         """Return one sample of a variant (H, W, C) or ``prefix_tokens`` (T, C), in memory of its own.
 
-        A residual that is not stored is worked out as raw − clean − artifact. ``expected`` is a checksum to hold it against.
-        Raises NotInStoreError for a variant or row that is not there, CorruptError where the checksum differs.
+        A residual that is not stored is worked out as raw − clean − artifact. ``expected`` is a checksum to hold it against,
+        in place of the shard's own. Raises NotInStoreError for a variant or row that is not there, CorruptError where the
+        checksum differs.
         """
         shape = self.shapes.get(name)
         if shape is None:
@@ -62,12 +69,13 @@ class ShardReader:
             raise NotInStoreError(f"{self.path.name} has rows 0 to {shape[0] - 1}, not {row}")
         offsets = self.offsets[name]
         if offsets is None:
-            with h5py.File(self.path, "r") as file:
-                sample: NDArray[np.float16] = file[name][row]
+            with opened(self.path) as file:
+                sample: NDArray[np.float16] = np.ascontiguousarray(file[name][row], STORED)
         else:
-            if self.map is None:
-                self.map = open_map(self.path)
-            sample = np.frombuffer(self.map, STORED, self.sizes[name], offsets[row]).reshape(shape[1:]).copy()
+            view = np.frombuffer(self.map or self.open_map(), STORED, self.sizes[name], offsets[row])
+            sample = view.reshape(shape[1:]).copy()
+        if expected is None and name in self.sums:
+            expected = int(self.sums[name][row])
         if expected is not None and checksum(sample) != expected:
             raise CorruptError(
                 f"{self.path}: {name} of row {row} is not what was written: build again without the file"
@@ -76,10 +84,21 @@ class ShardReader:
 
     def derive(self, name: str, row: int) -> NDArray[np.float16]:
         """Return a residual that the shard does not store."""
-        if name != "residual" or not self.shapes.keys() >= DERIVABLE:
+        if name != "residual" or not self.shapes.keys() >= set(DERIVABLE):
             raise NotInStoreError(f"{self.path.name} holds {', '.join(self.shapes)}, not {name}")
-        raw, clean, artifact = (self.read(part, row).astype(np.float32) for part in ("raw", "clean", "artifact"))
-        return (raw - clean - artifact).astype(STORED)
+        return residual_of(*(self.read(part, row) for part in DERIVABLE))
+
+    def open_map(self) -> mmap.mmap:
+        """Map the whole file read-only, and keep the map."""
+        try:
+            with self.path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CorruptError(f"{self.path} cannot be read: {error}") from error
+        if len(mapped) < self.end:  # to touch a page beyond the end would kill the process
+            raise CorruptError(f"{self.path} was cut short since it was opened: build again without the file")
+        self.map = mapped
+        return mapped
 
 
 def chunk_offsets(data: h5py.Dataset) -> NDArray[np.int64] | None:
@@ -97,29 +116,21 @@ def chunk_offsets(data: h5py.Dataset) -> NDArray[np.int64] | None:
     return None if (offsets < 0).any() else offsets
 
 
-def open_map(path: Path) -> mmap.mmap:
-    """Map a whole file read-only."""
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path} cannot be read: {error}") from error
-
-
 class ShardPool:
     """Readers of many shards, the ``limit`` used last kept open."""
 
-    def __init__(self, paths: list[Path], limit: int = 512) -> None:
-        self.paths, self.limit = paths, limit
+    def __init__(self, paths: Sequence[Path], limit: int = 512, verify: bool = False) -> None:
+        self.paths, self.limit, self.verify = tuple(paths), limit, verify
         self.readers: OrderedDict[int, ShardReader] = OrderedDict()
 
     def __getitem__(self, number: int) -> ShardReader:
-        """Return the reader of shard ``number``."""
+        """Return the reader of shard ``number``; raises CorruptError where it is no whole shard."""
         reader = self.readers.get(number)
         if reader is None:
-            reader = self.readers[number] = ShardReader(self.paths[number])
+            reader = self.readers[number] = ShardReader(self.paths[number], self.verify)
             if len(self.readers) > self.limit:
                 self.readers.popitem(last=False)
         elif len(self.readers) == self.limit:
-            self.readers.move_to_end(number)
+            with suppress(KeyError):  # another thread has just let it go
+                self.readers.move_to_end(number)
         return reader

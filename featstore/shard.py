@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -13,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptError, InputError
-from .quantise import STORED, checksum
+from .quantise import STORED, checksum, fitting
 from .sealing import discard, publish, storing, temporary_for
 
-__all__ = ["FORMAT_VERSION", "PREFIX", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "read_contents"]
+__all__ = ["PREFIX", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "opened", "read_contents"]
 
 FORMAT_VERSION = 1
 PREFIX = "prefix_tokens"
 AXES = ("sample", "row", "column", "channel")
+TOKEN_AXES = ("sample", "token", "channel")
 UNITS = "features: the model's own scale; grid: patches; seconds: s"
 
 
@@ -37,6 +37,11 @@ class ShardHeader:
     channels: int
     prefix_tokens: int
     provenance: str
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one sample of each float16 data set: variants (H, W, C), prefix tokens (T, C)."""
+        maps: dict[str, tuple[int, ...]] = dict.fromkeys(self.variants, (*self.grid, self.channels))
+        return maps | ({PREFIX: (self.prefix_tokens, self.channels)} if self.prefix_tokens else {})
 
 
 @dataclass(frozen=True)
@@ -78,32 +83,31 @@ class ShardWriter:
         self.failures: list[Failure] = []
 
     def __enter__(self) -> "ShardWriter":
-        (height, width), channels = self.header.grid, self.header.channels
         self.temporary = temporary_for(self.path)
-        with storing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # The oldest layout that serves: HDF5 1.8, and what is built on it, opens the file.
-            self.file = h5py.File(self.temporary, "w", libver=("earliest", "v110"), track_order=False)
-            for name in self.header.variants:
-                self.create(name, (height, width, channels), AXES)
-            if self.header.prefix_tokens:
-                self.create(PREFIX, (self.header.prefix_tokens, channels), ("sample", "token", "channel"))
+        try:
+            with storing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                # The oldest layout that serves: HDF5 1.8, and what is built on it, opens the file.
+                self.file = h5py.File(self.temporary, "w", libver=("earliest", "v110"), track_order=False)
+                for name, shape in self.header.shapes().items():
+                    self.create(name, shape)
+        except BaseException:
+            discard(self.temporary)
+            raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # After ``seal`` both are done already. On a full disk closing fails as well, and there is nothing left to save.
         with suppress(OSError, RuntimeError):
             self.file.close()
         discard(self.temporary)
 
-    def create(self, name: str, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+    def create(self, name: str, shape: tuple[int, ...]) -> None:
         """Make a float16 data set of one sample a chunk, without filter."""
         made = self.file.create_dataset(
             name, (self.capacity, *shape), STORED, chunks=(1, *shape), maxshape=(None, *shape), track_times=False
         )
-        for dimension, label in enumerate(axes):
+        for dimension, label in enumerate(AXES if len(shape) == 3 else TOKEN_AXES):
             made.dims[dimension].label = label
 
     def add(
@@ -118,10 +122,8 @@ class ShardWriter:
 
         Raises InputError where a map is missing, of another shape or not float16, or where the shard is full.
         """
-        shape = (*self.header.grid, self.header.channels)
-        arrays = {name: fitting(image_id, name, maps.get(name), shape) for name in self.header.variants}
-        if self.header.prefix_tokens:
-            arrays[PREFIX] = fitting(image_id, PREFIX, prefix, (self.header.prefix_tokens, self.header.channels))
+        given = {**maps, PREFIX: prefix}
+        arrays = {name: fitting(image_id, name, given.get(name), shape) for name, shape in self.header.shapes().items()}
         row = len(self.image_ids)
         if row == self.capacity:
             raise InputError(f"{image_id} is one more than the {self.capacity} samples this shard was made for")
@@ -150,24 +152,13 @@ class ShardWriter:
             0,
         )
         with storing(self.path):
-            for name in (*self.header.variants, *([PREFIX] if self.header.prefix_tokens else [])):
+            for name in self.header.shapes():
                 self.file[name].resize(count, axis=0)
             write_tables(self.file, contents)
             self.file.close()
             size = self.temporary.stat().st_size
             publish(self.temporary, self.path)
         return replace(contents, bytes=size)
-
-
-def fitting(
-    image_id: str, name: str, values: NDArray[np.float16] | None, shape: tuple[int, ...]
-) -> NDArray[np.float16]:
-    """Return the values as they are stored; raises InputError where they are not what the header promises."""
-    if values is None:
-        raise InputError(f"{image_id} has no {name}, which this shard holds")
-    if values.shape != shape or values.dtype != STORED:
-        raise InputError(f"{name} of {image_id} is {values.shape} {values.dtype}, this shard holds {shape} float16")
-    return np.ascontiguousarray(values, dtype=STORED)
 
 
 def stat_columns(entries: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float32]]:
@@ -218,17 +209,14 @@ def opened(path: Path) -> Iterator[h5py.File]:
                 raise CorruptError(f"{path} is not a featstore shard")
             number = int(file.attrs["format_version"])
             if number > FORMAT_VERSION:
-                raise CorruptError(
-                    f"{path} was made by a newer featstore (format {number}): upgrade featstore to read it"
-                )
+                raise CorruptError(f"{path} was made by a newer featstore (format {number}): upgrade featstore")
             yield file
     except CorruptError:
         raise
     except FileNotFoundError as error:
         raise CorruptError(f"the shard {path} is missing: build again to make it") from error
     except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CorruptError(f"{path} is not a whole featstore shard: {reason}") from error
+        raise CorruptError(f"{path} is not a whole featstore shard: {' '.join(str(error).split())}") from error
 
 
 def parse(file: h5py.File, path: Path) -> ShardContents:
@@ -244,9 +232,7 @@ def parse(file: h5py.File, path: Path) -> ShardContents:
     )
     image_ids = tuple(file["image_id"].asstr()[:].tolist())
     count, stats = len(image_ids), {name: values[:] for name, values in file["stats"].items()}
-    shapes: dict[str, tuple[int, ...]] = {name: (count, height, width, header.channels) for name in header.variants}
-    if header.prefix_tokens:
-        shapes[PREFIX] = (count, header.prefix_tokens, header.channels)
+    shapes = {name: (count, *shape) for name, shape in header.shapes().items()}
     types = dict.fromkeys(shapes, STORED) | {"sha256": np.dtype("S64"), "checksum": np.dtype("<u8")}
     shapes |= {"sha256": (count,), "checksum": (count, len(header.variants))}
     for name, kind in types.items():

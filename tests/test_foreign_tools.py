@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import FakeDecomposer, make_folder
 
+from fakes import FakeDecomposer, make_folder
 from featstore.build import build_version
 from featstore.index import index_dataset
 from featstore.plan import Request
@@ -27,10 +27,9 @@ def run(*command: str) -> str:
 
 @pytest.mark.skipif(shutil.which("h5ls") is None, reason="h5ls (Debian: hdf5-tools) is not installed")
 def test_h5ls_lists_a_shard(root: Path) -> None:
-    (shard,) = root.rglob("*.h5")
-    listing = run("h5ls", "-v", str(shard))
+    listing = run("h5ls", "-v", str(sorted(root.rglob("*.h5"))[0]))
     assert "clean                    Dataset {4/Inf, 4/4, 5/5, 8/8}" in listing
-    assert "IEEE 16-bit little-endian float" in listing or "native 16-bit" in listing or "16-bit" in listing
+    assert "16-bit little-endian floating-point" in listing
 
 
 def test_plain_h5py_and_numpy_read_a_shard(root: Path) -> None:
@@ -43,7 +42,7 @@ with h5py.File(shards[0]) as f:
     print(f["image_id"].asstr()[0], f["clean"].shape, float(abs(total - f["raw"][0]).max()) < 1e-3, recipe["format"])
 assert not any(name.startswith(("featstore", "dvt")) for name in sys.modules)
 """
-    assert run(sys.executable, "-c", script, str(root)).split() == "cats/001.png (4, 4, 5, 8) True 1".split()
+    assert run(sys.executable, "-c", script, str(root)).strip() == "cats/001.png (4, 4, 5, 8) True 1"
 
 
 def test_plain_duckdb_reads_the_manifest(root: Path) -> None:
