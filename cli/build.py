@@ -99,8 +99,7 @@ def build(
     """
     if name == demo.NAME and source is None:
         layout, chosen = demo.LAYOUT, demo.choose(chosen, click.get_current_context())
-    method = chosen.pop("method") or "stage1"
-    compute = ComputeOptions(method=method, **chosen)
+    compute = ComputeOptions(**chosen | {"method": chosen["method"] or "stage1"})
     indexed = index_first(root, name, source, layout, quiet=as_json)
     request = Request(name, "", variants, where, limit, retry_failed, shard_size)
     backbone = load_backbone(compute)
@@ -109,7 +108,7 @@ def build(
         name, backbone.id, variants, where, limit, retry_failed, shard_size, environment(backbone), provenance()
     )
     if not as_json:
-        announce(backbone.weights_source, decomposer, chosen_method=method)
+        announce(backbone.weights_source, decomposer, chosen)
     if dry_run:
         report_plan(make_plan(root, request, decomposer), decomposer, as_json)
         return 0
@@ -138,8 +137,12 @@ def is_indexed(root: Path, name: str) -> bool:
         return False
 
 
-def announce(weights: str, decomposer: Decomposer, chosen_method: str) -> None:
-    """Say which method and weights are used, and why."""
+def announce(weights: str, decomposer: Decomposer, given: dict[str, Any]) -> None:
+    """Say which method and weights are used, and why where the user did not choose."""
+    if given["method"] is None:
+        click.echo(f"method {decomposer.method}: the best at hand, since no denoiser is trained yet", err=True)
+    if given["weights"] is None and weights.startswith("demo"):
+        click.echo("the hub cannot be reached: demo weights are used; --weights FILE takes others", err=True)
     height, width = decomposer.grid
     click.echo(
         f"{decomposer.method}: {plural(decomposer.forwards_per_image, 'forward')} an image, {height}×{width} patches, "
