@@ -45,7 +45,7 @@ class Backbone:
         self.id, self.timm_name = backbone_id(timm_name), timm_name
         self.weights_source, self.weights_digest = weights_source, state_digest(model)
         self.patch = patch_size(model, timm_name)
-        self.input_size = check_size(input_size or default_size(self.patch), self.patch)
+        self.input_size = check_size(input_size or default_size(model, self.patch), self.patch)
         self.grid = (self.input_size[0] // self.patch, self.input_size[1] // self.patch)
         self.layer, self.depth = check_layer(layer, model), len(model.blocks)  # type: ignore[arg-type]
         self.norm, self.dtype, self.device = norm, dtype, device
@@ -79,6 +79,7 @@ class Backbone:
         (autocast); None takes bfloat16 on a GPU. Raises BackboneError, WeightsError, HubError.
         """
         timm_name = resolve(name)
+        check_architecture(timm_name)
         where = choose_device(device)
         model, source = load_model(timm_name, weights, seed)
         precision = dtype or ("bfloat16" if where.type == "cuda" else "float32")
@@ -96,7 +97,7 @@ class Backbone:
         """
         kind = DTYPES[self.dtype]
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
-            ((patches, prefix),) = self.model.forward_intermediates(  # type: ignore[operator]
+            (found,) = self.model.forward_intermediates(  # type: ignore[operator]
                 images,
                 indices=[self.layer],
                 norm=self.norm,
@@ -105,6 +106,7 @@ class Backbone:
                 intermediates_only=True,
                 stop_early=True,
             )
+        patches, prefix = found if isinstance(found, tuple) else (found, None)  # timm gives no pair where T is 0
         tokens = patches.float().reshape(len(images), *self.grid, -1)
         if prefix is None:
             prefix = tokens.new_zeros(len(images), 0, tokens.shape[-1])
@@ -187,6 +189,12 @@ def create(timm_name: str) -> nn.Module:
     return model
 
 
+def check_architecture(timm_name: str) -> None:
+    """Raise BackboneError for a model without a grid of patch tokens, before any weights are fetched for it."""
+    with torch.device("meta"):
+        patch_size(create(timm_name), timm_name)
+
+
 def patch_size(model: nn.Module, timm_name: str) -> int:
     """Return the patch's side [pixels]; raises BackboneError for what is no plain ViT."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
@@ -197,8 +205,14 @@ def patch_size(model: nn.Module, timm_name: str) -> int:
     return int(patch[0])
 
 
-def default_size(patch: int) -> tuple[int, int]:
-    """Return 518 for patch 14 and 512 for patch 16 (DVT, arXiv 2401.02957, section 4), else a multiple near them."""
+def default_size(model: nn.Module, patch: int) -> tuple[int, int]:
+    """Return 518 for patch 14 and 512 for patch 16 (DVT, arXiv 2401.02957, section 4), else a multiple near them.
+
+    A model that takes no other size than its own keeps it.
+    """
+    if not hasattr(model, "set_input_size"):
+        height, width = model.patch_embed.img_size  # type: ignore[union-attr, misc]
+        return int(height), int(width)
     side = {14: 518, 16: 512}.get(patch, round(NEAR / patch) * patch)
     return side, side
 

@@ -14,6 +14,7 @@ FAMILIES = {
     "four registers": "vit_small_patch14_reg4_dinov2.lvd142m",
     "layer scale, no class position": "deit3_small_patch16_224.fb_in1k",
     "rotary": "eva02_tiny_patch14_224.mim_in22k",
+    "no prefix tokens": "vit_base_patch16_siglip_224",
 }
 
 
