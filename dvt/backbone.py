@@ -6,12 +6,20 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .aliases import backbone_id, resolve
+from .architecture import (
+    check_architecture,
+    check_layer,
+    check_size,
+    create,
+    default_size,
+    patch_size,
+    resize_input,
+)
 from .errors import BackboneError, HubError
 from .hub import create_pretrained
 from .weights import demo_weights_path, fit_to, load_strictly, read_weights, state_digest
@@ -19,7 +27,6 @@ from .weights import demo_weights_path, fit_to, load_strictly, read_weights, sta
 __all__ = ["Backbone"]
 
 DEMO_BACKBONE = "vit_small_patch14_dinov2.lvd142m"
-NEAR = 518
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -178,68 +185,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def create(timm_name: str) -> nn.Module:
-    """Create a timm model without weights and head."""
-    try:
-        model: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=0)
-    except (RuntimeError, ValueError) as error:
-        raise BackboneError(f"timm cannot make {timm_name}: {' '.join(str(error).split())}") from error
-    return model
-
-
-def check_architecture(timm_name: str) -> None:
-    """Raise BackboneError for a model without a grid of patch tokens, before any weights are fetched for it."""
-    with torch.device("meta"):
-        patch_size(create(timm_name), timm_name)
-
-
-def patch_size(model: nn.Module, timm_name: str) -> int:
-    """Return the patch's side [pixels]; raises BackboneError for what is no plain ViT."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if patch is None or not hasattr(model, "forward_intermediates") or not hasattr(model, "blocks"):
-        raise BackboneError(f"{timm_name} has no grid of patch tokens: choose a vision transformer (dinov2_b, mae_b …)")
-    if patch[0] != patch[1]:
-        raise BackboneError(f"{timm_name} has patches of {patch[0]}×{patch[1]} pixels: only square ones are supported")
-    return int(patch[0])
-
-
-def default_size(model: nn.Module, patch: int) -> tuple[int, int]:
-    """Return 518 for patch 14 and 512 for patch 16 (DVT, arXiv 2401.02957, section 4), else a multiple near them.
-
-    A model that takes no other size than its own keeps it.
-    """
-    if not hasattr(model, "set_input_size"):
-        height, width = model.patch_embed.img_size  # type: ignore[union-attr, misc]
-        return int(height), int(width)
-    side = {14: 518, 16: 512}.get(patch, round(NEAR / patch) * patch)
-    return side, side
-
-
-def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
-    """Return ``size`` where the patch divides it; raises BackboneError naming the nearest that it does."""
-    if any(side % patch or side < patch for side in size):
-        near = "x".join(str(max(1, round(side / patch)) * patch) for side in size)
-        raise BackboneError(f"the input size {size[0]}x{size[1]} is no multiple of the patch ({patch}): {near} is")
-    return size
-
-
-def check_layer(layer: int | None, model: nn.Module) -> int:
-    """Return the block to take, counted from 0; raises BackboneError where there is none."""
-    depth = len(model.blocks)  # type: ignore[arg-type]
-    if layer is not None and not 0 <= layer < depth:
-        raise BackboneError(f"there is no layer {layer}: this backbone has layers 0 to {depth - 1}")
-    return depth - 1 if layer is None else layer
-
-
-def resize_input(model: nn.Module, size: tuple[int, int], timm_name: str) -> None:
-    """Set a model's input size; timm resamples its position embedding."""
-    if tuple(model.patch_embed.img_size or ()) == size:  # type: ignore[union-attr, arg-type]
-        return
-    if not hasattr(model, "set_input_size"):
-        raise BackboneError(f"{timm_name} takes no other input size than its own {model.patch_embed.img_size}")  # type: ignore[union-attr]
-    model.set_input_size(img_size=size)  # type: ignore[operator]
 
 
 def choose_device(name: str) -> torch.device:

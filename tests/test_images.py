@@ -4,16 +4,22 @@ import warnings
 
 import numpy as np
 import pytest
-from bad_images import BLUE, GREEN, READABLE, RED, UNREADABLE, encoded, halves, hundred_megapixels, photo
 from PIL import Image
 
+from bad_images import BLUE, GREEN, READABLE, RED, UNREADABLE, encoded, halves, hundred_megapixels, photo
 from featstore.errors import DecodeError
 from featstore.images import decode, probe
 from featstore.masks import read_mask
 
 SIZES = {
     **{"plain.jpg": (60, 40), "grey.jpg": (60, 40), "cmyk.jpg": (60, 40), "grey16.png": (3, 1), "alpha.png": (8, 4)},
-    **{"palette_alpha.png": (8, 4), "one_bit.png": (4, 4), "exif6.jpg": (32, 64), "animated.gif": (6, 5), "one.png": (1, 1)},
+    **{
+        "palette_alpha.png": (8, 4),
+        "one_bit.png": (4, 4),
+        "exif6.jpg": (32, 64),
+        "animated.gif": (6, 5),
+        "one.png": (1, 1),
+    },
     'it\'s "quoted" & größer.png': (60, 40),
 }
 
@@ -84,6 +90,13 @@ def test_a_decompression_bomb_is_refused_with_advice() -> None:
         probe(bytes(data))
 
 
+def outcome(data: bytes) -> int | str:
+    try:
+        return decode(data).shape[2]
+    except DecodeError as error:
+        return "one line" if "\n" not in str(error) else str(error)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_damaged_files_give_an_image_or_a_decode_error_and_nothing_else(kind: str) -> None:
     whole = encoded(photo(), kind)
@@ -95,13 +108,8 @@ def test_damaged_files_give_an_image_or_a_decode_error_and_nothing_else(kind: st
             data[generator.randrange(len(data))] = generator.randrange(256)
         if generator.random() < 0.5:
             del data[generator.randrange(len(data)) :]
-        try:
-            assert decode(bytes(data)).shape[2] == 3
-            outcomes.add("image")
-        except DecodeError as error:
-            assert "\n" not in str(error)
-            outcomes.add("error")
-    assert outcomes == {"image", "error"}
+        outcomes.add(outcome(bytes(data)))
+    assert outcomes == {3, "one line"}
 
 
 def test_masks_keep_their_indices() -> None:

@@ -124,7 +124,7 @@ def test_the_same_input_gives_the_same_bits(planted: Plant) -> None:
 def test_what_views_cannot_determine_is_an_error(planted: Plant) -> None:
     with pytest.raises(SolverError, match="give more views"):
         solve(planted.features[:2], planted.places[:2], LstsqOptions(nodes=48, smooth=0.0, ridge=0.0))
-    with pytest.raises(SolverError, match="finite|determine"):
+    with pytest.raises(SolverError, match=r"finite|determine"):
         solve(planted.features[:4] * float("nan"), planted.places[:4], LstsqOptions(nodes=4, rounds=0))
 
 

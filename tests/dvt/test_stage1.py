@@ -28,7 +28,7 @@ def backbone() -> Backbone:
 def photo() -> NDArray[np.uint8]:
     spec = find_spec("skimage")
     assert spec is not None
-    path = Path(list(spec.submodule_search_locations or [])[0]) / "data" / "astronaut.png"
+    path = Path(next(iter(spec.submodule_search_locations or []))) / "data" / "astronaut.png"
     return np.array(Image.open(path).convert("RGB"))
 
 
