@@ -2,19 +2,22 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .errors import NotInStoreError
+from .errors import DecodeError, InputError, NotInStoreError
 from .images import decode
 from .masks import read_mask
+from .query import check_select
 from .reading import PREFIX, ShardPool
 from .root import resolve_root
 from .selection import select_samples
@@ -36,8 +39,8 @@ class FeatureDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        root: str | os.PathLike[str] | None,
-        dataset: str,
+        root: str | os.PathLike[str] | None = None,
+        dataset: str = "",
         *,
         backbone: str,
         variants: Sequence[str] = ("clean",),
@@ -57,18 +60,35 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         against its checksum. Raises NotInStoreError (saying what there is), InputError, QueryError.
         """
         names = (variants,) if isinstance(variants, str) else tuple(variants)
-        chosen = select_samples(resolve_root(root), dataset, backbone, names, version, where)
+        if not dataset:
+            raise InputError("name a data set: FeatureDataset(root, dataset, backbone=...)")
+        chosen = select_samples(resolve_root(root), dataset, backbone, names, version, one_condition(where))
         self.variants, self.dtype, self.verify = names, dtype, verify
         self.image, self.mask, self.prefix = image, mask, prefix
         self.version = chosen.version
         self.recipe: dict[str, Any] = json.loads(chosen.recipe)
-        self.images, self.masks, self.checksums = chosen.images, chosen.masks, chosen.checksums
-        self.ids, self.shard, self.row = chosen.image_ids, chosen.shard, chosen.row
-        self.pool = ShardPool(chosen.shards)
-        absent = sum(path is None for path in self.masks) if mask else 0
+        # Columns of bytes: workers that are forked share them, where a million strings would be copied page by page.
+        self.ids = np.char.encode(chosen.image_ids, "utf-8")
+        self.shard, self.row, self.checksums = chosen.shard, chosen.row, chosen.checksums
+        self.images = np.array([os.fsencode(path) for path in chosen.images] if image else [], np.bytes_)
+        self.masks = np.array([os.fsencode(path or "") for path in chosen.masks] if mask else [], np.bytes_)
+        self.pool = ShardPool(chosen.shards, verify=verify)
+        self.check_extras()
+
+    def check_extras(self) -> None:
+        """Raise NotInStoreError where a mask, prefix tokens or the model's input size is asked for and not there."""
+        absent = int((self.masks == b"").sum())
         if absent:
             raise NotInStoreError(
-                f'{absent} of {len(self.ids)} images have no mask: add where="mask_path IS NOT NULL" to take the others'
+                f'{absent} of {len(self)} images have no mask: add where="mask_path IS NOT NULL" to take the others'
+            )
+        if self.prefix and not self.version.prefix_tokens:
+            raise NotInStoreError(
+                f"{self.version.name} holds no prefix tokens: its backbone has none; leave out prefix=True"
+            )
+        if (self.image or self.mask) and "input" not in self.recipe.get("backbone", {}):
+            raise NotInStoreError(
+                f"the recipe of {self.version.name} names no input size to resize images and masks to"
             )
 
     def __len__(self) -> int:
@@ -80,34 +100,42 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     @property
     def image_ids(self) -> list[str]:
         """Return every image_id, in order."""
-        return [str(name) for name in self.ids]
+        return [name.decode() for name in self.ids.tolist()]
 
     def index(self, image_id: str) -> int:
         """Return the place of an image; raises NotInStoreError where it is not among the samples."""
-        place = int(np.searchsorted(self.ids, image_id))
-        if place == len(self.ids) or self.ids[place] != image_id:
+        name = image_id.encode()
+        place = int(np.searchsorted(self.ids, name))
+        if place == len(self) or self.ids[place] != name:
             raise NotInStoreError(
                 f"{image_id!r} is not among the {len(self)} images of {self.version.name} chosen here"
             )
         return place
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one item; raises IndexError beyond the end, CorruptError where ``verify`` finds damage."""
+        """Return one item; raises IndexError beyond the end, CorruptError where ``verify`` finds damage.
+
+        With ``image`` or ``mask`` raises DecodeError, naming the file, where that cannot be read.
+        """
         place = range(len(self.ids))[index]
-        reader, row = self.pool[self.shard[place]], int(self.row[place])
-        item: dict[str, Any] = {"image_id": str(self.ids[place])}
+        reader, row = self.pool[self.shard.item(place)], self.row.item(place)
+        item: dict[str, Any] = {"image_id": self.ids.item(place).decode()}
         for column, name in enumerate(self.variants):
-            expected = int(self.checksums[place, column]) if self.verify else 0
-            stored = torch.from_numpy(reader.read(name, row, expected or None)).permute(2, 0, 1)
-            item[name] = stored if self.dtype is None else stored.to(self.dtype)
+            # 0 stands for a sum that the manifest does not have, as of a residual that is worked out from its parts.
+            expected = self.checksums.item(place, column) or None if self.verify else None
+            item[name] = self.tensor(reader.read(name, row, expected).transpose(2, 0, 1))
         if self.prefix:
-            tokens = torch.from_numpy(reader.read(PREFIX, row))
-            item["prefix"] = tokens if self.dtype is None else tokens.to(self.dtype)
+            item["prefix"] = self.tensor(reader.read(PREFIX, row))
         if self.image:
-            item["image"] = self.read_image(self.images[place])
+            item["image"] = self.read_image(Path(os.fsdecode(self.images.item(place))))
         if self.mask:
-            item["mask"] = self.read_mask(self.masks[place])
+            item["mask"] = self.read_mask(Path(os.fsdecode(self.masks.item(place))))
         return item
+
+    def tensor(self, stored: NDArray[np.float16]) -> Tensor:
+        """Return a view of the same memory, or a copy where another dtype was asked for."""
+        tensor = torch.from_numpy(stored)
+        return tensor if self.dtype is None else tensor.to(self.dtype)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return several items; DataLoader asks so."""
@@ -120,17 +148,41 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return int(height), int(width)
 
     def read_image(self, path: Path) -> Tensor:
-        """Return a photograph as uint8 (3, h, w)."""
+        """Return a photograph as uint8 (3, h, w), resized as the recipe says the model's input was."""
         height, width = self.input_size
-        resized = Image.fromarray(decode(path.read_bytes())).resize((width, height), Image.Resampling.BICUBIC)
+        bilinear = self.recipe["backbone"].get("interpolation") == "bilinear"
+        method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+        with naming(path):
+            resized = Image.fromarray(decode(path.read_bytes())).resize((width, height), method)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
-    def read_mask(self, path: Path | None) -> Tensor:
+    def read_mask(self, path: Path) -> Tensor:
         """Return a label map as int64 (h, w), nearest label a pixel."""
-        if path is None:
-            raise NotInStoreError("this image has no mask")
-        labels = read_mask(path.read_bytes())
+        with naming(path):
+            labels = read_mask(path.read_bytes())
         height, width = self.input_size
         rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(np.int64)
         columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(np.int64)
         return torch.from_numpy(labels[rows[:, None], columns].astype(np.int64))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of reading a file name it; a missing file, too, is a DecodeError."""
+    try:
+        yield
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error
+
+
+def one_condition(where: str | None) -> str | None:
+    """Return ``where`` if it is one expression; raises QueryError.
+
+    ``true) UNION ALL (SELECT …`` parses after WHERE but not inside a CAST: without this it could add rows of its own, which
+    name any file. Each of the two checks is passed by something that the other refuses.
+    """
+    if where:
+        check_select(f"SELECT CAST(({where}\n) AS BOOLEAN)")
+    return where

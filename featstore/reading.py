@@ -72,8 +72,7 @@ class ShardReader:
             with opened(self.path) as file:
                 sample: NDArray[np.float16] = np.ascontiguousarray(file[name][row], STORED)
         else:
-            view = np.frombuffer(self.map or self.open_map(), STORED, self.sizes[name], offsets[row])
-            sample = view.reshape(shape[1:]).copy()
+            sample = np.ndarray(shape[1:], STORED, self.map or self.open_map(), offsets.item(row)).copy()
         if expected is None and name in self.sums:
             expected = int(self.sums[name][row])
         if expected is not None and checksum(sample) != expected:

@@ -203,8 +203,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Whatever goes wrong with it, there or in the block, is raised as CorruptError.
     """
     try:
-        # Sealed files never change, so no lock is asked for: a read-only or network folder may not have any.
-        with h5py.File(path, "r", locking=False) as file:
+        # With h5py's own options: HDF5 refuses a file that the same process has open already with others.
+        with h5py.File(path, "r") as file:
             if file.attrs.get("format") != "featstore":
                 raise CorruptError(f"{path} is not a featstore shard")
             number = int(file.attrs["format_version"])
