@@ -42,8 +42,13 @@ def check_select(sql: str) -> str:
 
 
 def check_condition(where: str) -> str:
-    """Return ``where`` if it is one boolean SQL expression; raises QueryError otherwise."""
+    """Return ``where`` if it is one boolean SQL expression; raises QueryError otherwise.
+
+    ``true) UNION ALL (SELECT …`` parses after WHERE but not inside a CAST, a second statement in neither: each of the two
+    checks is passed by something that the other refuses.
+    """
     check_select(f"SELECT 1 WHERE ({where}\n)")
+    check_select(f"SELECT CAST(({where}\n) AS BOOLEAN)")
     return where
 
 

@@ -77,6 +77,8 @@ def test_a_condition_may_end_in_a_comment_but_not_in_a_second_statement() -> Non
     assert check_condition("split = 'train' -- only those") == "split = 'train' -- only those"
     with pytest.raises(QueryError, match="3 statements"):
         check_condition("true); DROP TABLE images; SELECT (1")
+    with pytest.raises(QueryError, match="parsed"):
+        check_condition("true) UNION ALL (SELECT 2")
 
 
 def test_trailing_semicolon_and_space_are_no_second_statement() -> None:
