@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
 from fakes import FakeDecomposer, expected_artifact, expected_clean, make_folder
+
 from featstore.build import Listener, build_version
 from featstore.errors import InputError, LockedError, NotInStoreError, QueryError, StoreError
 from featstore.images import decode
@@ -188,7 +188,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(root: Path, tmp_pa
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(root, undisturbed)
     build_version(undisturbed, Request("pets", "fake", shard_size=3), FakeDecomposer())
-    worker = [sys.executable, str(Path(__file__).parent / "build_worker.py"), str(root)]
+    worker = [sys.executable, str(Path(__file__).parent / "support" / "build_worker.py"), str(root)]
     generator = random.Random(3)
     kills = 0
     for _ in range(40):

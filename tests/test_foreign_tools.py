@@ -1,13 +1,14 @@
 """Shards and manifest are read by tools that know nothing of featstore."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
 from fakes import FakeDecomposer, make_folder
+
 from featstore.build import build_version
 from featstore.index import index_dataset
 from featstore.plan import Request
@@ -55,7 +56,10 @@ assert not any(name.startswith(("featstore", "dvt")) for name in sys.modules)
     assert run(sys.executable, "-c", script, str(root)).strip() == "[(6, 6)] [(6,)]"
 
 
-@pytest.mark.skipif(shutil.which("duckdb") is None, reason="the duckdb command line is not installed")
+DUCKDB = shutil.which("duckdb", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+@pytest.mark.skipif(DUCKDB is None, reason="the duckdb command line (PyPI: duckdb-cli) is not installed")
 def test_the_duckdb_command_line_reads_the_manifest(root: Path) -> None:
-    answer = run("duckdb", "-readonly", "-csv", str(root / "manifest.duckdb"), "SELECT stored FROM coverage")
+    answer = run(str(DUCKDB), "-readonly", "-csv", str(root / "manifest.duckdb"), "SELECT stored FROM coverage")
     assert answer.split() == ["stored", "6"]

@@ -40,7 +40,7 @@ READABLE = {
     "exif6.jpg": lambda: rotated(),
     "animated.gif": lambda: animated(),
     "one.png": lambda: encoded(Image.new("RGB", (1, 1), GREEN), "PNG"),
-    "it's \"quoted\" & größer.png": lambda: encoded(photo(seed=3), "PNG"),
+    'it\'s "quoted" & größer.png': lambda: encoded(photo(seed=3), "PNG"),
 }
 UNREADABLE = {
     "empty.jpg": lambda: b"",
@@ -110,7 +110,10 @@ def make_voc(folder: Path, years: Sequence[str] = ("VOC2007", "VOC2012"), images
             truth.splits[stem] = names
             for name in names:
                 lists.setdefault(name, []).append(stem)
-            truth.boxes[stem] = [("dog", 3, 4, 30 + number, 35, number == 1, False), ("person", 1, 1, 60, 40, False, True)]
+            truth.boxes[stem] = [
+                ("dog", 3, 4, 30 + number, 35, number == 1, False),
+                ("person", 1, 1, 60, 40, False, True),
+            ]
             (part / "Annotations" / f"{stem}.xml").write_text(annotation(stem, truth.boxes[stem]))
         for name, stems in lists.items():
             kind, which = name.split("/")

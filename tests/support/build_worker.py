@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from fakes import FakeDecomposer
+
 from featstore.build import build_version
 from featstore.plan import Request
 
