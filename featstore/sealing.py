@@ -39,8 +39,8 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def discard(temporary: Path) -> None:
-    """Remove ``temporary`` where it is still there."""
-    with suppress(FileNotFoundError):
+    """Remove ``temporary`` where it is still there and can be; the error that led here is the one to tell."""
+    with suppress(OSError):
         # Whoever failed to close the file may hold it open: emptied first, it gives its space back to a full disk at once.
         os.truncate(temporary, 0)
         temporary.unlink()

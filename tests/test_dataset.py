@@ -1,6 +1,7 @@
 """Readers over a store built with the numpy decomposer."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from bad_images import make_voc
+from fakes import GRID, WIDTH, FakeDecomposer, expected_clean, make_folder
 from PIL import Image
 from torch.utils.data import DataLoader
 
 import featstore
-from bad_images import make_voc
-from fakes import GRID, WIDTH, FakeDecomposer, expected_clean, make_folder
 from featstore.build import build_version
 from featstore.compute import VARIANTS
 from featstore.dataset import FeatureDataset
-from featstore.errors import CorruptError, InputError, NotInStoreError, QueryError
+from featstore.errors import CorruptError, DecodeError, InputError, NotInStoreError, QueryError
 from featstore.images import decode
 from featstore.index import index_dataset
 from featstore.plan import Request
@@ -161,6 +162,9 @@ def test_index_finds_an_image_and_a_missing_one_raises(root: Path) -> None:
         ({"variants": ("clear",)}, InputError, "choose from raw, clean, artifact, residual"),
         ({"where": "colour = 'red'"}, QueryError, "colour"),
         ({"where": "label = 'birds'"}, NotInStoreError, "is left by where"),
+        ({"dataset": ""}, InputError, "name a data set"),
+        ({"where": "(SELECT count(*) FROM read_text('/etc/hosts')) > 0"}, QueryError, "disabled by configuration"),
+        ({"where": "false) UNION ALL (SELECT 'x', '/x.h5', 0, '/etc/hosts', NULL, 0"}, QueryError, "UNION"),
         ({"where": "true); COPY images TO '/tmp/x' --"}, QueryError, "parsed|statements"),
     ],
 )
@@ -210,3 +214,70 @@ def test_importing_featstore_does_not_import_torch() -> None:
     script = "import featstore, sys; assert 'torch' not in sys.modules; featstore.FeatureDataset; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
     assert featstore.__all__ == ["FeatureDataset"]
+
+
+def test_items_collate_to_batches_of_channels_first(root: Path) -> None:
+    data = FeatureDataset(
+        root, "pets", backbone="fake", variants=VARIANTS, version="v1", prefix=True, dtype=torch.float32
+    )
+    batch = next(iter(DataLoader(data, batch_size=4)))
+    for name in VARIANTS:
+        assert batch[name].shape == (4, WIDTH, *GRID)
+        assert batch[name].dtype == torch.float32
+    assert batch["prefix"].shape == (4, 1, WIDTH)
+    assert batch["prefix"].dtype == torch.float32
+    assert batch["image_id"] == data.image_ids[:4]
+
+
+def test_an_item_is_a_view_of_channels_last_memory(root: Path) -> None:
+    item = FeatureDataset(root, "pets", backbone="fake")[0]["clean"]
+    assert item.dtype == torch.float16
+    assert item.stride() == (1, GRID[1] * WIDTH, WIDTH)
+
+
+def test_the_indices_of_numpy_and_torch_are_indices(root: Path) -> None:
+    data = FeatureDataset(root, "pets", backbone="fake")
+    assert data[np.int64(-2)]["image_id"] == data[torch.tensor(8)]["image_id"] == data.image_ids[8]  # type: ignore[index]
+    with pytest.raises(IndexError):
+        data[-11]
+
+
+def test_what_the_version_does_not_have_is_said_when_opening(tmp_path: Path) -> None:
+    class Bare(FakeDecomposer):
+        prefix_tokens = 0
+
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", count=2))
+    build_version(tmp_path / "store", Request("pets", "fake"), Bare())
+    assert len(FeatureDataset(tmp_path / "store", "pets", backbone="fake")) == 2
+    with pytest.raises(NotInStoreError, match="holds no prefix tokens"):
+        FeatureDataset(tmp_path / "store", "pets", backbone="fake", prefix=True)
+    with pytest.raises(NotInStoreError, match="names no input size"):
+        FeatureDataset(tmp_path / "store", "pets", backbone="fake", image=True)
+
+
+def test_a_photograph_that_is_gone_is_named(tmp_path: Path) -> None:
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", count=2))
+    build_version(tmp_path / "store", Request("pets", "fake"), Recipe())
+    data = FeatureDataset(tmp_path / "store", "pets", backbone="fake", image=True)
+    (tmp_path / "pets" / "cats" / "001.png").unlink()
+    (tmp_path / "pets" / "dogs" / "000.png").write_bytes(b"")
+    with pytest.raises(DecodeError, match=r"001\.png: No such file or directory; has the data set been moved"):
+        data[0]
+    with pytest.raises(DecodeError, match=r"000\.png: the file is empty"):
+        data[1]
+
+
+def test_verify_looks_at_the_parts_of_a_residual_that_is_worked_out(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    shutil.copytree(root, folder)
+    plain = FeatureDataset(folder, "voc", backbone="fake", variants=("residual",))
+    reader = plain.pool[plain.shard.item(3)]
+    offsets = reader.offsets["artifact"]
+    assert offsets is not None
+    data = bytearray(reader.path.read_bytes())
+    data[int(offsets[plain.row.item(3)])] ^= 1
+    reader.path.write_bytes(data)
+    verified = FeatureDataset(folder, "voc", backbone="fake", variants=("residual",), verify=True)
+    verified[2]
+    with pytest.raises(CorruptError, match="artifact of row"):
+        verified[3]

@@ -4,8 +4,9 @@
 
 Every contestant copies the same random samples, (37, 37, 384) float16, into memory of its own, in turns within each
 repeat; what is reported is the median over the repeats of each rate and of each ratio to numpy in the same repeat. Warm:
-all files lie in the page cache. Cold: the kernel is asked to forget the files before each pass (posix_fadvise), which a
-disk's own cache does not hear of.
+all files lie in the page cache, where a first pass that does not count has brought them from the disk. (As they were
+written they lie there differently, a file written at one go in larger pieces, and training reads what others wrote.) Cold:
+the kernel is asked to forget the files before each pass (posix_fadvise), which a disk's own cache does not hear of.
 """
 
 import argparse
@@ -117,6 +118,7 @@ def measure(
     """Return each contestant's median rate [samples/s] and median ratio to numpy."""
     generator = np.random.default_rng(1)
     rates: dict[str, list[float]] = {name: [] for name in openers}
+    forget(files)
     reads = {name: opener() for name, opener in openers.items()}
     ballast: list[bytearray] = []
     for repeat in range(repeats + 1):
@@ -135,7 +137,7 @@ def measure(
             for index in order:
                 read(index)
             rates[name].append(samples / (time.perf_counter() - start))
-    rates = {name: values[1:] for name, values in rates.items()}  # the first pass brings the files into the cache
+    rates = {name: values[1:] for name, values in rates.items()}  # the first brings the files into the cache
     peer = rates[PEER]
     return {
         name: {
