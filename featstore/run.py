@@ -15,7 +15,7 @@ from .compute import Decomposer, Decomposition
 from .errors import DecodeError, InputError
 from .images import decode
 from .plan import Planned
-from .quantise import quantise
+from .quantise import quantise, to_half
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
 
 __all__ = ["ShardSpec", "run_shard"]
@@ -161,9 +161,8 @@ def write(
             continue
         try:
             maps = quantise(result, variants)
+            prefix = None if result.prefix is None else to_half("prefix token", np.asarray(result.prefix, np.float32))
+            stats = {name: value for name, value in result.stats.items() if name != "seconds"}
+            shard.add(item.image.image_id, item.image.sha256, maps, prefix, stats)
         except InputError as error:
             shard.fail(failure(item.image, "features", str(error)))
-            continue
-        prefix = None if result.prefix is None else np.asarray(result.prefix, dtype=np.float16)
-        stats = {name: value for name, value in result.stats.items() if name != "seconds"}
-        shard.add(item.image.image_id, item.image.sha256, maps, prefix, stats)

@@ -71,18 +71,28 @@ def choose(
     connection: duckdb.DuckDBPyConnection, dataset: str, backbone: str, variants: Sequence[str], version: str | None
 ) -> Version:
     """Return the version named, or the newest that stores the variants for any image."""
-    if version is not None:
-        return find_version(connection, f"{dataset}/{backbone}/{version}")
+    named = find_version(connection, f"{dataset}/{backbone}/{version}") if version is not None else None
     numbers = connection.execute(
         f"SELECT DISTINCT version FROM stored WHERE backbone = ? AND {has_variants(variants)}", [backbone]
     ).fetchall()
     fits = {f"{row[0]}" for row in numbers}
     versions = list_versions(connection)
-    found = [v for v in versions if v.backbone == backbone and f"v{v.number}" in fits]
+    found = [v for v in versions if v.backbone == backbone and f"v{v.number}" in fits and named in (None, v)]
+    if not found and named:
+        have = stored_variants(connection, named)
+        raise NotInStoreError(f"{named.name} does not store {', '.join(variants)}, only {have}")
     if not found:
         have = ", ".join(f"{v.name} ({v.method})" for v in versions) or "none is built yet"
         raise NotInStoreError(f"no version of {dataset}/{backbone} stores {', '.join(variants)}; there are: {have}")
     return found[-1]
+
+
+def stored_variants(connection: duckdb.DuckDBPyConnection, version: Version) -> str:
+    """Return in words what a version holds."""
+    rows = connection.execute(
+        "SELECT DISTINCT unnest(variants) FROM shards WHERE version_id = ? ORDER BY 1", [version.version_id]
+    ).fetchall()
+    return ", ".join(row[0] for row in rows) or "nothing yet"
 
 
 def has_variants(variants: Sequence[str]) -> str:

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from fakes import FakeDecomposer, expected_artifact, expected_clean, make_folder
+from fakes import FakeDecomposer, Maps, expected_artifact, expected_clean, make_folder
 
 from featstore.build import Listener, build_version
 from featstore.errors import InputError, LockedError, NotInStoreError, QueryError, StoreError
@@ -140,6 +141,24 @@ def test_what_cannot_be_computed_is_listed_and_the_rest_is_built(root: Path, tmp
     index_dataset(root, "pets", None)
     retried = build_version(root, Request("pets", "fake", retry_failed=True), FakeDecomposer())
     assert (retried.wanted, retried.computed, retried.failed) == (5, 2, 0)
+
+
+def test_a_prefix_token_that_float16_cannot_hold_fails_its_image_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = FakeDecomposer.one
+
+    def one(self: FakeDecomposer, image: np.ndarray) -> Maps:
+        maps = honest(self, image)
+        return replace(maps, prefix=maps.prefix * 1e5) if image[0, 0, 0] == first[0, 0, 0] else maps
+
+    first = decode((root.parent / "pets" / "cats" / "001.png").read_bytes())
+    monkeypatch.setattr(FakeDecomposer, "one", one)
+    report = build_version(root, REQUEST, FakeDecomposer())
+    assert (report.computed, report.failed) == (5, 1)
+    (failed,) = rows(root, "SELECT image_id, step, error FROM failures")
+    assert failed[:2] == ("cats/001.png", "features")
+    assert "prefix token" in str(failed[2])
 
 
 def test_a_shard_in_which_all_failed_leaves_no_file(root: Path, tmp_path: Path) -> None:

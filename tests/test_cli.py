@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import click
 import duckdb
 import pytest
-
 from fakes import FakeDecomposer, make_folder
+
 from featstore.cli import build as build_module
 from featstore.cli import main as main_module
 from featstore.cli.main import cli, main

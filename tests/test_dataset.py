@@ -146,6 +146,13 @@ def test_the_newest_version_that_holds_the_variants_is_taken(root: Path) -> None
     assert FeatureDataset(root, "pets", backbone="fake", variants=("raw",), version=digest).version.number == 2
 
 
+def test_a_version_without_the_variant_says_what_it_has(tmp_path: Path) -> None:
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets"))
+    build_version(tmp_path / "store", Request("pets", "fake", variants=("raw",)), Recipe())
+    with pytest.raises(NotInStoreError, match="pets/fake/v1 does not store clean, only raw"):
+        FeatureDataset(tmp_path / "store", "pets", backbone="fake", version="v1")
+
+
 def test_index_finds_an_image_and_a_missing_one_raises(root: Path) -> None:
     data = FeatureDataset(root, "pets", backbone="fake")
     assert data[data.index("dogs/004.png")]["image_id"] == "dogs/004.png"
@@ -159,6 +166,7 @@ def test_index_finds_an_image_and_a_missing_one_raises(root: Path) -> None:
         ({"dataset": "cars"}, NotInStoreError, "there are: pets, voc"),
         ({"backbone": "other"}, NotInStoreError, "pets/fake/v1"),
         ({"version": "v9"}, NotInStoreError, "no version"),
+        ({"dataset": "voc", "version": "v1", "variants": ("prefix",)}, InputError, "choose from"),
         ({"variants": ("clear",)}, InputError, "choose from raw, clean, artifact, residual"),
         ({"where": "colour = 'red'"}, QueryError, "colour"),
         ({"where": "label = 'birds'"}, NotInStoreError, "is left by where"),

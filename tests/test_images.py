@@ -4,9 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from bad_images import BLUE, GREEN, READABLE, RED, UNREADABLE, encoded, halves, hundred_megapixels, photo
 from PIL import Image
 
-from bad_images import BLUE, GREEN, READABLE, RED, UNREADABLE, encoded, halves, hundred_megapixels, photo
 from featstore.errors import DecodeError
 from featstore.images import decode, probe
 from featstore.masks import read_mask

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bad_images import READABLE, UNREADABLE, make_voc, photo, write_zoo
 from PIL import Image
 
-from bad_images import READABLE, UNREADABLE, make_voc, photo, write_zoo
 from featstore.errors import InputError, SourceError
 from featstore.index import index_dataset
 from featstore.query import restricted

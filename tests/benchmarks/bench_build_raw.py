@@ -58,7 +58,9 @@ def main() -> None:
                 rates["build"].append(built)
                 print(f"round {number}: bare {bare:.3f} images/s, build {built:.3f}, ratio {built / bare:.3f}")
     ratios = [b / a for a, b in zip(rates["bare"], rates["build"], strict=True)]
-    print(f"device {backbone.device}, input {options.input}, batch {options.batch}, {len(pixels)} images, {backbone.dtype}")
+    print(
+        f"device {backbone.device}, input {options.input}, batch {options.batch}, {len(pixels)} images, {backbone.dtype}"
+    )
     print(f"median ratio {statistics.median(ratios):.3f} (limit 0.9)")
 
 

@@ -75,7 +75,9 @@ def test_wrong_folders_say_what_is_wrong(tmp_path: Path) -> None:
         sources.get("coco")
 
 
-@pytest.mark.skipif(find_spec("skimage") is None or find_spec("sklearn") is None, reason="the demo extra is not installed")
+@pytest.mark.skipif(
+    find_spec("skimage") is None or find_spec("sklearn") is None, reason="the demo extra is not installed"
+)
 def test_demo_photographs_are_there() -> None:
     found = [item for item in sources.get("demo").read(Path()) if isinstance(item, ImageRecord)]
     assert len(found) >= 6

@@ -2,8 +2,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from bad_images import make_voc
+
 from featstore import sources
 from featstore.errors import SourceError
 from featstore.records import ImageRecord, Problem
