@@ -119,9 +119,10 @@ def build(
 
 
 def index_first(root: Path, name: str, source: Path | None, layout: str | None, quiet: bool) -> IndexReport | None:
-    """Index where a source is given, or the data set is new and needs none."""
+    """Index where a source is given, or the data set is new and needs none; raises NotInStoreError where it must be given."""
     if source is None and (layout != demo.LAYOUT or is_indexed(root, name)):
-        return None
+        with restricted(root, name):  # an unknown data set is told before a model is loaded for it
+            return None
     report = run_index(root, name, source, layout, quiet)
     if not quiet:
         report_index(report)

@@ -33,7 +33,7 @@ def show(version: str, root: Path, as_json: bool) -> None:
         "method": facts["method"],
         "digest": facts["digest"],
         "folder": facts["folder"],
-        "created": facts["created_at"],
+        "created": facts["created_at"].isoformat(sep=" ", timespec="seconds") + " UTC",
         "images": f"{facts['stored']:,} of {facts['images']:,} stored, {facts['failed']:,} failed",
         "maps": f"{grid} float16 (height × width × channels): {', '.join(variants) or 'none yet'}",
         "prefix": plural(facts["prefix_tokens"], "token") + " (class and registers)",

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .compute import Decomposer
-from .errors import NotInStoreError
 from .plan import Plan, Request, make_plan
-from .query import restricted
 from .registry import adopt, commit_shard, forget_damaged, next_shard_number, register_version
 from .root import build_lock, ensure_root
 from .run import ShardSpec, run_shard
@@ -132,13 +130,3 @@ def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request
     for offset, start in enumerate(range(0, len(plan.todo), plan.shard_size)):
         path = plan.folder / f"shard-{number + offset:05d}.h5"
         yield ShardSpec(path, header, plan.todo[start : start + plan.shard_size])
-
-
-def problems_at_index(root: Path, dataset: str) -> int:
-    """Return how many files of the newest revision could not be indexed."""
-    try:
-        with restricted(root, dataset) as connection:
-            row = connection.execute("SELECT count(*) FROM failures WHERE digest IS NULL").fetchone()
-    except NotInStoreError:
-        return 0
-    return int(row[0]) if row else 0
