@@ -67,10 +67,10 @@ def index_dataset(
 def locate(dataset: str, source: Path | None, layout: str | None, before: Previous) -> tuple[Path, sources.Source]:
     """Return the folder to index and what reads it."""
     if source is None:
-        if not before.source and layout != "demo":
-            raise InputError(f"{dataset} has not been indexed yet: say where it lies with --source DIR")
-        source = Path(before.source or ".")
-        layout = layout or before.layout
+        layout = layout or before.layout or None
+        source = Path(before.source) if before.source else (sources.get(layout).home if layout else None)
+    if source is None:
+        raise InputError(f"{dataset} has not been indexed yet: say where it lies with --source DIR")
     folder = source.expanduser().absolute()
     return folder, sources.get(layout) if layout else sources.detect(folder)
 

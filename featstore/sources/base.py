@@ -11,10 +11,14 @@ __all__ = ["Source", "nothing_found", "require_folder"]
 
 
 class Source(Protocol):
-    """Reads one layout. ``expects`` says in one line what the folder should look like."""
+    """Reads one layout. ``expects`` says in one line what the folder should look like.
+
+    ``home`` is where its images are when nobody says, None for layouts that can be anywhere.
+    """
 
     layout: str
     expects: str
+    home: Path | None
 
     def detect(self, folder: Path) -> bool:
         """Whether ``folder`` is of this layout."""

@@ -1,5 +1,6 @@
 """Six photographs that come inside packages: no download, no licence to accept."""
 
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ class DemoSource:
 
     layout = "demo"
     expects = 'the extra `demo`: python -m pip install -e ".[demo]"'
+    home: Path | None = Path(sys.prefix)
 
     def detect(self, folder: Path) -> bool:
         """Never: it is asked for by name."""

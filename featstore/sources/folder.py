@@ -42,6 +42,7 @@ class FolderSource:
 
     layout = "folder"
     expects = "image files (jpg, png, webp, tif …) in it or in its sub-folders"
+    home: Path | None = None
 
     def detect(self, folder: Path) -> bool:
         """Fits every folder."""

@@ -34,6 +34,7 @@ class VocSource:
 
     layout = "voc"
     expects = "VOCdevkit/VOC2012/JPEGImages (give VOCdevkit, its parent, or one VOCyyyy folder)"
+    home: Path | None = None
 
     def detect(self, folder: Path) -> bool:
         """Whether there is a part with JPEGImages."""
