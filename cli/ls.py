@@ -30,7 +30,10 @@ VERSIONS = (
 @options.root
 @options.as_json
 def ls(name: str | None, root: Path, as_json: bool) -> None:
-    """List data sets and versions; those of data set NAME alone where it is given."""
+    """List data sets and versions.
+
+    Those of data set NAME alone where it is given.
+    """
     with restricted(root, name) as connection:
         answers = {}
         for title, sql in (("datasets", DATASETS), ("versions", VERSIONS)):

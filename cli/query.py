@@ -1,7 +1,10 @@
 """``featstore query``."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
@@ -15,17 +18,24 @@ from .printing import csv_text, json_text, plural, table_text
 __all__ = ["query"]
 
 
+WRITERS: dict[str, Callable[[list[str], list[tuple[Any, ...]]], str]] = {
+    "table": table_text,
+    "csv": csv_text,
+    "json": json_text,
+}
+
+
 @click.command()
 @click.argument("name")
 @click.argument("sql", required=False)
-@click.option("--format", "kind", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
+@click.option("--format", "kind", type=click.Choice([*WRITERS, "parquet"]), default="table")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
 @options.root
 def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path) -> None:
-    """Ask SQL what is in the store about data set NAME ('all' for every data set).
+    """Ask SQL what is in the store.
 
-    Without SQL it lists the tables, their columns and what they mean. One SELECT in DuckDB's dialect; nothing can be
-    written and no other file read.
+    NAME is a data set, or 'all'. One SELECT in DuckDB's dialect; nothing can be written and no other file read. Without SQL
+    it lists the tables, their columns and what they mean.
 
     \b
       featstore query voc "SELECT split, count(*) FROM images GROUP BY split"
@@ -45,7 +55,7 @@ def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path
         answer = select(connection, sql)
         columns = [column[0] for column in answer.description or []]
         rows = answer.fetchall()
-    text = {"table": table_text, "csv": csv_text, "json": json_text}[kind](columns, rows)
+    text = WRITERS[kind](columns, rows)
     if output is not None:
         with sealed(output.absolute()) as temporary:
             temporary.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
@@ -57,10 +67,20 @@ def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path
 def write_parquet(root: Path, dataset: str | None, sql: str, output: Path | None) -> None:
     """Write the answer as one Parquet file, or its bytes to a pipe."""
     if output is None:
-        raise InputError("--format parquet needs --output FILE")
-    with sealed(output.absolute()) as temporary, restricted(root, dataset, writable=temporary) as connection:
-        select(connection, sql)  # so that a mistake in the query is told as such
-        literal = str(temporary).replace("'", "''")
-        connection.execute(f"COPY ({check_select(sql)}\n) TO '{literal}' (FORMAT parquet)")
+        if sys.stdout.isatty():
+            raise InputError("Parquet is not for a terminal: give --output FILE, or send it to a file or a pipe")
+        with TemporaryDirectory() as folder:
+            copy_parquet(root, dataset, sql, Path(folder) / "answer.parquet")
+            click.get_binary_stream("stdout").write((Path(folder) / "answer.parquet").read_bytes())
+        return
+    with sealed(output.absolute()) as temporary:
+        copy_parquet(root, dataset, sql, temporary)
     click.echo(f"wrote {output}", err=True)
-    sys.stderr.flush()
+
+
+def copy_parquet(root: Path, dataset: str | None, sql: str, path: Path) -> None:
+    """Have DuckDB write the answer to ``path``, the one file it may touch."""
+    literal = str(path).replace("'", "''")
+    with restricted(root, dataset, writable=path) as connection:
+        select(connection, sql)  # so that a mistake in the query is told as such
+        connection.execute(f"COPY ({check_select(sql)}\n) TO '{literal}' (FORMAT parquet)")

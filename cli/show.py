@@ -20,7 +20,10 @@ SHOWN = 10
 @options.root
 @options.as_json
 def show(version: str, root: Path, as_json: bool) -> None:
-    """Tell all about a VERSION: voc/dinov2_s/v1, or v1, a tag or the first digits of a digest where that is enough."""
+    """Tell all about a version.
+
+    VERSION is voc/dinov2_s/v1; or v1, a tag or the first digits of the digest, where that is enough.
+    """
     facts = describe_version(root, version)
     if as_json:
         emit_json(facts)

@@ -117,7 +117,7 @@ def document(root: Path) -> list[tuple[str, str, str, str]]:
         spread = {column: comment for (table, column), comment in columns.items()}
         rows = []
         for name in VIEWS:
-            rows.append((name, "", "", comments.get(name, "")))
+            rows.append((name, "", "", comments.get(f"current_{name}") or comments.get(name, "")))
             for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall():
                 rows.append((name, column, kind, columns.get((name, column)) or spread.get(column, "")))
         return rows

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,6 +88,21 @@ def test_every_format_gives_the_same_rows(built, tmp_path: Path) -> None:  # typ
     assert [row["image_id"] for row in from_csv] == [row["image_id"] for row in rows]
     assert built("query", "pets", sql, "--format", "parquet", "--output", "a.parquet").code == 0
     assert [row[0] for row in duckdb.sql("FROM 'a.parquet'").fetchall()] == [row["image_id"] for row in rows]
+
+
+def test_parquet_goes_to_a_pipe(built, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    command = [
+        sys.executable,
+        "-m",
+        "featstore.cli",
+        "query",
+        "pets",
+        "SELECT image_id FROM images",
+        "--format",
+        "parquet",
+    ]
+    (tmp_path / "piped.parquet").write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert len(duckdb.sql(f"FROM '{tmp_path / 'piped.parquet'}'").fetchall()) == 6
 
 
 @pytest.mark.parametrize("sql", ["DROP TABLE images", "COPY images TO 'x.csv'", "SELECT * FROM 'pets/cats/001.png'"])
