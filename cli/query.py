@@ -71,7 +71,7 @@ def write_parquet(root: Path, dataset: str | None, sql: str, output: Path | None
             raise InputError("Parquet is not for a terminal: give --output FILE, or send it to a file or a pipe")
         with TemporaryDirectory() as folder:
             copy_parquet(root, dataset, sql, Path(folder) / "answer.parquet")
-            click.get_binary_stream("stdout").write((Path(folder) / "answer.parquet").read_bytes())
+            sys.stdout.buffer.write((Path(folder) / "answer.parquet").read_bytes())
         return
     with sealed(output.absolute()) as temporary:
         copy_parquet(root, dataset, sql, temporary)
