@@ -2,28 +2,44 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .errors import DecodeError
-from .images import opened, probe
+from .images import ImageInfo, opened, probe, upright
 
 __all__ = ["probe_mask", "read_mask"]
 
-probe_mask = probe
+EIGHT_BIT = ("P", "L", "1")
+
+
+def probe_mask(data: bytes) -> ImageInfo:
+    """Read a mask's header, not its pixels; raises DecodeError for what ``read_mask`` cannot take by its mode."""
+    info = probe(data)
+    require_labels(info.mode)
+    return info
 
 
 def read_mask(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return (h, w) label indices: a palette's or grey file's values as stored; 16-bit files as uint16.
 
-    Raises DecodeError for a colour file, whose labels cannot be told from its colours.
+    EXIF orientation is applied, so that a mask lies on its image as ``decode`` returns it. Raises DecodeError for a colour
+    file, whose labels cannot be told from its colours, and for what ``decode`` refuses.
     """
     with opened(data) as image:
-        image.load()
-        if image.mode in ("P", "L"):
-            return np.array(image, dtype=np.uint8)
-        if image.mode == "1":
-            return np.array(image).astype(np.uint8)
-        if image.mode.startswith("I"):
-            values = np.asarray(image)
-            if values.min() >= 0 and values.max() <= 65535:
-                return values.astype(np.uint16)
-        raise DecodeError(f"a mask holds one index a pixel (palette or grey), this file is {image.mode}")
+        require_labels(image.mode)
+        labels = upright(image)
+        return np.array(labels, dtype=np.uint8) if labels.mode in EIGHT_BIT else sixteen_bit(labels)
+
+
+def require_labels(mode: str) -> None:
+    """Raise DecodeError where a file of this Pillow mode holds no indices."""
+    if mode not in EIGHT_BIT and not mode.startswith("I"):
+        raise DecodeError(f"a mask holds one index a pixel (palette or grey), this file is {mode}: save it as such")
+
+
+def sixteen_bit(image: Image.Image) -> NDArray[np.uint16]:
+    """Return the values of an integer image that fit into 16 bits."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise DecodeError(f"a mask's indices go from 0 to 65535, this file's from {values.min()} to {values.max()}")
+    return values.astype(np.uint16)

@@ -1,15 +1,15 @@
-import io
 import random
-import warnings
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_images import BLUE, GREEN, READABLE, RED, UNREADABLE, encoded, halves, hundred_megapixels, photo
-from PIL import Image
+from bad_images import BLUE, GREEN, READABLE, RED, UNREADABLE, encoded, hundred_megapixels, photo
+from PIL import Image, ImageFile
 
 from featstore.errors import DecodeError
 from featstore.images import decode, probe
-from featstore.masks import read_mask
 
 SIZES = {
     **{"plain.jpg": (60, 40), "grey.jpg": (60, 40), "cmyk.jpg": (60, 40), "grey16.png": (3, 1), "alpha.png": (8, 4)},
@@ -47,6 +47,67 @@ def test_exif_rotation_is_applied() -> None:
     assert np.abs(image[56, 16].astype(int) - BLUE).max() < 12
 
 
+TURNED = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+"""What EXIF says each orientation does to the stored pixels to be seen upright."""
+
+
+@pytest.mark.parametrize("turn", TURNED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_every_orientation_is_upright_and_probed_as_it_is_decoded(kind: str, turn: int) -> None:
+    stored = np.array(photo())
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(photo(), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    image, info = decode(data), probe(data)
+    assert (image == TURNED[turn](stored)).all()
+    assert (info.height, info.width) == image.shape[:2]
+
+
+def late(data: bytes) -> bytes:
+    """Move a PNG's EXIF chunk behind its pixels, where it may stand as well."""
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+    rest = data.replace(chunk, b"")
+    return rest[:-12] + chunk + rest[-12:]
+
+
+def test_an_orientation_behind_the_pixels_counts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = late(encoded(photo(), "PNG", exif=exif))
+    assert data.index(b"eXIf") > data.index(b"IDAT")
+    assert (decode(data) == TURNED[6](np.array(photo()))).all()
+    assert (probe(data).width, probe(data).height) == (40, 60)
+
+
+@pytest.mark.parametrize("block", [b"garbage!" * 4, b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08", b""])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_broken_exif_block_does_not_cost_the_picture(kind: str, block: bytes) -> None:
+    data = encoded(photo(), kind, exif=b"Exif\0\0" + block, **({"lossless": True} if kind == "WEBP" else {}))
+    assert (decode(data) == np.array(photo())).all()
+    assert (probe(data).width, probe(data).height) == (60, 40)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_header_is_read_without_the_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: ImageFile.ImageFile) -> None:
+        raise AssertionError("the pixels were decoded")
+
+    data = encoded(photo(), kind)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    assert (probe(data).width, probe(data).height, probe(data).mode) == (60, 40, "RGB")
+
+
 def test_transparency_lies_over_white() -> None:
     for name in ("alpha.png", "palette_alpha.png"):
         image = decode(READABLE[name]())
@@ -68,6 +129,7 @@ def test_grey_and_cmyk_look_like_the_photograph_they_were_made_of() -> None:
     assert (grey[..., 0] == grey[..., 2]).all()
     assert np.abs(grey[..., 0] - original @ [0.299, 0.587, 0.114]).mean() < 4
     assert np.abs(decode(READABLE["cmyk.jpg"]()) - original).mean() < 6
+    assert np.abs(decode(encoded(photo().convert("CMYK"), "TIFF")) - original).mean() < 1
 
 
 def test_floating_point_images_are_refused_with_advice() -> None:
@@ -76,11 +138,42 @@ def test_floating_point_images_are_refused_with_advice() -> None:
         decode(data)
 
 
-def test_a_hundred_megapixels_are_decoded_without_a_warning() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-        assert decode(hundred_megapixels()).shape == (9100, 11000, 3)
+def test_half_transparent_is_half_white() -> None:
+    for mode, pixel, seen in (("RGBA", (255, 0, 0, 128), (255, 127, 127)), ("LA", (0, 128), (127, 127, 127))):
+        assert decode(encoded(Image.new(mode, (2, 2), pixel), "PNG"))[0, 0].tolist() == list(seen)
+
+
+def test_integers_of_sixteen_bits_are_scaled_and_larger_ones_refused() -> None:
+    values = np.array([[0, 128, 129, 32896, 65535]], np.int32)
+    assert decode(encoded(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    for beyond in (-1, 65536):
+        with pytest.raises(DecodeError, match="beyond 16 bits: convert it"):
+            decode(encoded(Image.fromarray(np.array([[0, beyond]], np.int32)), "TIFF"))
+
+
+def test_a_tiff_of_many_pages_is_its_first() -> None:
+    pages = [Image.new("RGB", (3, 2), colour) for colour in (BLUE, RED)]
+    image = decode(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    assert image.tolist() == [[list(BLUE)] * 3] * 2
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_half_a_file_is_never_half_a_picture(kind: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(DecodeError, match="truncated, fetch it again"):
+        decode(data[: int(len(data) * share)])
+
+
+def test_a_hundred_megapixels_are_decoded_without_a_word() -> None:
+    script = "import sys; from featstore.images import decode; print(decode(sys.stdin.buffer.read()).shape)"
+    for options in ([], ["-W", "error"]):  # a process of its own: pytest takes over this one's warnings
+        command = [sys.executable, *options, "-c", script]
+        done = subprocess.run(
+            command, input=hundred_megapixels(), capture_output=True, cwd=Path(__file__).parents[1], check=False
+        )
+        assert (done.stdout.strip(), done.stderr) == (b"(9100, 11000, 3)", b"")
 
 
 def test_a_decompression_bomb_is_refused_with_advice() -> None:
@@ -92,11 +185,13 @@ def test_a_decompression_bomb_is_refused_with_advice() -> None:
 
 def outcome(data: bytes) -> int | str:
     try:
+        probe(data)
         return decode(data).shape[2]
     except DecodeError as error:
         return "one line" if "\n" not in str(error) else str(error)
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data", "ignore:Metadata Warning")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_damaged_files_give_an_image_or_a_decode_error_and_nothing_else(kind: str) -> None:
     whole = encoded(photo(), kind)
@@ -110,18 +205,3 @@ def test_damaged_files_give_an_image_or_a_decode_error_and_nothing_else(kind: st
             del data[generator.randrange(len(data)) :]
         outcomes.add(outcome(bytes(data)))
     assert outcomes == {3, "one line"}
-
-
-def test_masks_keep_their_indices() -> None:
-    labels = np.array([[0, 15, 255], [1, 2, 3]], np.uint8)
-    palette = Image.new("P", (3, 2))
-    palette.putpalette([value for i in range(256) for value in (255 - i, i, 7)])
-    palette.putdata(labels.reshape(-1).tolist())
-    assert (read_mask(encoded(palette, "PNG")) == labels).all()
-    assert (read_mask(encoded(Image.fromarray(labels), "PNG")) == labels).all()
-    deep = np.array([[0, 300], [65535, 7]], np.uint16)
-    assert (read_mask(encoded(Image.fromarray(deep), "PNG")) == deep).all()
-    with pytest.raises(DecodeError, match="one index a pixel"):
-        read_mask(encoded(halves(RED, BLUE), "PNG"))
-    with pytest.raises(DecodeError):
-        read_mask(io.BytesIO(b"no").getvalue())
