@@ -1,5 +1,6 @@
 """What a layout's reader is, and the words for a folder that is not as expected."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 from featstore.errors import SourceError
 from featstore.records import ImageRecord, Problem
 
-__all__ = ["Source", "nothing_found", "require_folder"]
+__all__ = ["Source", "is_text", "nothing_found", "require_folder", "unreadable_name"]
 
 
 class Source(Protocol):
@@ -25,18 +26,37 @@ class Source(Protocol):
         ...
 
     def read(self, folder: Path) -> Iterator[ImageRecord | Problem]:
-        """Yield every image once, and what could not be read; raises SourceError where nothing is as expected."""
+        """Yield every image once, in an order that two readings share, and what could not be read.
+
+        Raises SourceError, on the first step, where the folder is missing, not of this layout or without an image.
+        """
         ...
 
 
 def require_folder(folder: Path) -> None:
-    """Raise SourceError where ``folder`` is none."""
+    """Raise SourceError where ``folder`` is none, or none that may be listed."""
     if folder.is_file():
         raise SourceError(f"{folder} is a file: give the folder that holds the images")
     if not folder.is_dir():
         raise SourceError(f"there is no folder {folder}: give an existing one with --source")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise SourceError(f"{folder} may not be read by this user: change its permissions")
 
 
 def nothing_found(folder: Path, source: Source) -> SourceError:
     """Return the error for a folder in which the layout finds no image."""
     return SourceError(f"no image found in {folder}; layout {source.layout} expects {source.expects}")
+
+
+def is_text(path: str) -> bool:
+    """Whether a path can be written as UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unreadable_name(path: str) -> Problem:
+    """Return the problem of a name that no table can hold."""
+    return Problem(ascii(path), "image", "the file's name is not UTF-8: rename it")

@@ -19,12 +19,14 @@ PHOTOGRAPHS = {
     "temple": ("sklearn", "datasets/images/china.jpg"),
 }
 
+INSTALL = 'python -m pip install -e ".[demo]"'
+
 
 class DemoSource:
     """Photographs of scikit-image and scikit-learn."""
 
     layout = "demo"
-    expects = 'the extra `demo`: python -m pip install -e ".[demo]"'
+    expects = f"the extra `demo`: {INSTALL}"
     home: Path | None = Path(sys.prefix)
 
     def detect(self, folder: Path) -> bool:
@@ -38,5 +40,5 @@ class DemoSource:
             places = list(spec.submodule_search_locations or []) if spec else []
             path = next((Path(place) / name for place in places if (Path(place) / name).is_file()), None)
             if path is None:
-                raise SourceError(f"the demo photographs are not installed; layout demo expects {self.expects}")
+                raise SourceError(f"the demo photographs are not installed: {INSTALL}")
             yield ImageRecord(image_id, path.as_posix())

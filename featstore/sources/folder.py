@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from featstore.records import ImageRecord, Problem
 
-from .base import require_folder
+from .base import is_text, nothing_found, require_folder, unreadable_name
 
 __all__ = ["FolderSource"]
 
@@ -49,28 +49,33 @@ class FolderSource:
         return folder.is_dir()
 
     def read(self, folder: Path) -> Iterator[ImageRecord | Problem]:
-        """Yield images by sorted path; a name that is not UTF-8 is a problem. Raises SourceError for a missing folder."""
+        """Yield images sorted by path; a name that is not UTF-8 and a sub-folder that cannot be listed are problems.
+
+        Raises SourceError for a folder that is missing or holds neither images nor problems.
+        """
         require_folder(folder)
-        for place, folders, files in os.walk(folder):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS:  # noqa: PTH122
-                    path = (Path(place) / name).relative_to(folder).as_posix()
-                    yield describe(path) if is_text(path) else unreadable_name(path)
+        closed: list[Problem] = []
+        paths = sorted(image_paths(folder, closed))
+        if not paths and not closed:
+            raise nothing_found(folder, self)
+        yield from closed
+        for path in paths:
+            yield describe(path) if is_text(path) else unreadable_name(path)
 
 
-def is_text(path: str) -> bool:
-    """Whether a path can be written as UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def image_paths(folder: Path, closed: list[Problem]) -> Iterator[str]:
+    """Yield the POSIX path below ``folder`` of every image file; add what cannot be listed to ``closed``."""
 
+    def note(error: OSError) -> None:
+        path = Path(error.filename).relative_to(folder).as_posix()
+        reason = f"the folder cannot be listed: {error.strerror}"
+        closed.append(Problem(path if is_text(path) else ascii(path), "image", reason))
 
-def unreadable_name(path: str) -> Problem:
-    """Return the problem of a name that no table can hold."""
-    return Problem(ascii(path), "image", "the file's name is not UTF-8: rename it")
+    for place, folders, files in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS:  # noqa: PTH122
+                yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def describe(path: str) -> ImageRecord:

@@ -1,32 +1,60 @@
 """PASCAL VOC: JPEGImages, Annotations, ImageSets and masks of VOC2007, VOC2012 or both."""
 
-import filecmp
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from featstore.errors import SourceError
 from featstore.records import ImageRecord, ObjectRecord, Problem
 
-from .base import require_folder
+from .base import is_text, nothing_found, require_folder, unreadable_name
+from .voc_splits import SplitLists, one_split, read_splits
 from .voc_xml import read_annotation
 
 __all__ = ["VocSource"]
 
 PART = re.compile(r"VOC\d{4}")
 JPEG = (".jpg", ".jpeg")
-LISTS = ("train", "val", "trainval", "test")
-TOGETHER = frozenset({"train", "val", "trainval"})
-NAMED = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """One VOCyyyy folder, listed once: asking the disk about every file of 17,000 images would take far longer.
+
+    ``prefix`` is its POSIX path below the source with a closing slash, or empty. Each folder is file names by stem.
+    """
+
+    folder: Path
+    name: str
+    prefix: str
+    jpegs: dict[str, list[str]]
+    annotations: dict[str, list[str]]
+    semantic: dict[str, list[str]]
+    instance: dict[str, list[str]]
+    lists: SplitLists
 
 
 @dataclass(frozen=True)
 class Found:
     """One JPEG of one part."""
 
-    part: Path
-    path: Path
+    part: Part
+    stem: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """POSIX path below the source."""
+        return f"{self.part.prefix}JPEGImages/{self.name}"
+
+    def read(self) -> bytes | None:
+        """Return the file's bytes, None where it cannot be read."""
+        try:
+            return (self.part.folder / "JPEGImages" / self.name).read_bytes()
+        except OSError:
+            return None
 
 
 class VocSource:
@@ -38,35 +66,32 @@ class VocSource:
 
     def detect(self, folder: Path) -> bool:
         """Whether there is a part with JPEGImages."""
-        return bool(parts(folder))
+        return bool(part_folders(folder))
 
     def read(self, folder: Path) -> Iterator[ImageRecord | Problem]:
-        """Yield every JPEG once, with splits, boxes and masks; see ``parts`` for the folders accepted.
+        """Yield the problems of the split lists, then every JPEG by sorted name; see ``part_folders`` for what is accepted.
 
         An image of the same name and bytes in two parts is one image with the lists of both; of other bytes, the two are
-        told apart as ``VOC2007/name`` and ``VOC2012/name``. Raises SourceError where there is no part.
+        told apart as ``VOC2007/name`` and ``VOC2012/name``. Raises SourceError where there is no part or no JPEG.
         """
         require_folder(folder)
-        found = parts(folder)
+        found = part_folders(folder)
         if not found:
             raise SourceError(f"{folder} is not of layout voc, which expects {self.expects}")
+        parts = [list_part(folder, part) for part in found]
         images: dict[str, list[Found]] = {}
-        for part in found:
-            for path in sorted((part / "JPEGImages").iterdir()):
-                if path.suffix.lower() in JPEG and not path.name.startswith("."):
-                    images.setdefault(path.stem, []).append(Found(part, path))
-        splits: dict[Path, dict[str, list[str]]] = {}
-        for part in found:
-            names = {stem for stem, places in images.items() if any(place.part == part for place in places)}
-            splits[part] = {}
-            yield from read_splits(folder, part, names, splits[part])
+        for part in parts:
+            for stem, names in part.jpegs.items():
+                images.setdefault(stem, []).extend(Found(part, stem, name) for name in names)
+        if not images:
+            raise nothing_found(folder, self)
+        for part in parts:
+            yield from part.lists.problems
         for stem in sorted(images):
-            for record, problems in merge(folder, stem, images[stem], splits):
-                yield from problems
-                yield record
+            yield from tell_apart(images[stem])
 
 
-def parts(folder: Path) -> list[Path]:
+def part_folders(folder: Path) -> list[Path]:
     """Return the VOCyyyy folders meant by ``folder``: itself, its children, or those of a VOCdevkit in it."""
     if (folder / "JPEGImages").is_dir():
         return [folder]
@@ -78,77 +103,91 @@ def parts(folder: Path) -> list[Path]:
     return []
 
 
-def read_splits(folder: Path, part: Path, names: set[str], splits: dict[str, list[str]]) -> Iterator[Problem]:
-    """Add every list that names an image to ``splits``; yield lists that are missing and names without a JPEG."""
-    seen = False
-    for kind in ("Main", "Segmentation"):
-        have = {name for name in LISTS if (part / "ImageSets" / kind / f"{name}.txt").is_file()}
-        seen |= bool(have)
-        for name in sorted(TOGETHER - have) if have & TOGETHER else ():
-            missing = (part / "ImageSets" / kind / f"{name}.txt").relative_to(folder).as_posix()
-            yield Problem(missing, "split", f"the list is missing while {', '.join(sorted(have))} are there")
-        for name in sorted(have):
-            path = part / "ImageSets" / kind / f"{name}.txt"
-            text = path.read_text(encoding="utf-8", errors="replace")
-            members = [line.split()[0] for line in text.splitlines() if line.strip()]
-            for member in members:
-                splits.setdefault(member, []).append(f"{kind.lower()}/{name}")
-            absent = [member for member in members if member not in names]
-            if absent:
-                few = ", ".join(absent[:NAMED]) + (" …" if len(absent) > NAMED else "")
-                reason = f"{len(absent)} of {len(members)} images listed are not in JPEGImages: {few}"
-                yield Problem(path.relative_to(folder).as_posix(), "split", reason)
-    if not seen:
-        place = (part / "ImageSets").relative_to(folder).as_posix()
-        yield Problem(place, "split", "no train, val, trainval or test list in Main or Segmentation: split is NULL")
+def list_part(folder: Path, part: Path) -> Part:
+    """List the folders of one part and read its split lists."""
+    below = part.relative_to(folder).as_posix()
+    prefix = "" if below == "." else f"{below}/"
+    jpegs = by_stem(part / "JPEGImages", JPEG)
+    annotations = by_stem(part / "Annotations", (".xml",))
+    semantic, instance = (by_stem(part / name, (".png",)) for name in ("SegmentationClass", "SegmentationObject"))
+    lists = read_splits(part, prefix, jpegs.keys())
+    return Part(part, part.absolute().name, prefix, jpegs, annotations, semantic, instance, lists)
 
 
-def merge(
-    folder: Path, stem: str, places: list[Found], splits: dict[Path, dict[str, list[str]]]
-) -> Iterator[tuple[ImageRecord, list[Problem]]]:
-    """Yield the image of one name in one part, or of the same name in several."""
-    first, *others = places
-    same = [other for other in others if filecmp.cmp(first.path, other.path, shallow=False)]
-    different = [other for other in others if other not in same]
-    record, problems = describe(folder, first, splits[first.part])
-    lists = {name for place in (first, *same) for name in splits[place.part].get(stem, ())}
-    record = replace(record, splits=tuple(sorted(lists)), split=one_split(lists))
-    if not different:
-        yield record, problems
+def by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return the files of a folder by their names without ending; none where there is no folder."""
+    found: dict[str, list[str]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be listed: {error.strerror}; see who may read it") from error
+    for name in names:
+        stem, ending = os.path.splitext(name)  # noqa: PTH122
+        if ending.lower() in endings and not name.startswith("."):
+            found.setdefault(stem, []).append(name)
+    return found
+
+
+def tell_apart(places: list[Found]) -> Iterator[ImageRecord | Problem]:
+    """Yield the images that share one name: one for all files of the same bytes."""
+    stem = places[0].stem
+    if not is_text(stem):
+        yield from (unreadable_name(place.path) for place in places)
         return
-    yield replace(record, image_id=f"{first.part.name}/{stem}"), problems
-    for place in different:
-        record, problems = describe(folder, place, splits[place.part])
-        yield replace(record, image_id=f"{place.part.name}/{stem}"), problems
+    groups = same_bytes(places)
+    taken: set[str] = set()
+    qualified = len({group[0].part.name for group in groups}) > 1
+    for group in groups:
+        image_id = stem if not qualified else f"{group[0].part.name}/{stem}"
+        if image_id in taken:
+            reason = "another image of the same part has this name with another ending: rename one"
+            yield Problem(group[0].path, "image", reason, image_id)
+            continue
+        taken.add(image_id)
+        yield from describe(image_id, group)
 
 
-def describe(folder: Path, found: Found, splits: dict[str, list[str]]) -> tuple[ImageRecord, list[Problem]]:
-    """Return the record of one JPEG with its annotation and masks."""
-    stem = found.path.stem
-    annotation = found.part / "Annotations" / f"{stem}.xml"
+def same_bytes(places: list[Found]) -> list[list[Found]]:
+    """Group files by content; what cannot be read is the same as nothing else."""
+    if len(places) == 1:
+        return [places]
+    groups: list[tuple[bytes | None, list[Found]]] = []
+    for place in places:
+        data = place.read()
+        fitting = next((group for held, group in groups if data is not None and held == data), None)
+        if fitting is None:
+            groups.append((data, [place]))
+        else:
+            fitting.append(place)
+    return [group for _, group in groups]
+
+
+def describe(image_id: str, group: list[Found]) -> Iterator[ImageRecord | Problem]:
+    """Yield one image, before it what is wrong with its annotation.
+
+    The first part gives path, boxes and masks; a later one the boxes or masks that the earlier ones lack.
+    """
+    first, stem = group[0], group[0].stem
     objects: tuple[ObjectRecord, ...] = ()
-    problems: list[Problem] = []
-    if annotation.is_file():
-        objects, wrong = read_annotation(annotation)
-        name = annotation.relative_to(folder).as_posix()
-        problems = [Problem(name, "annotation", reason, stem) for reason in wrong]
-    masks = [found.part / kind / f"{stem}.png" for kind in ("SegmentationClass", "SegmentationObject")]
-    semantic, instance = (path.relative_to(folder).as_posix() if path.is_file() else None for path in masks)
-    lists = set(splits.get(stem, ()))
-    record = ImageRecord(
-        image_id=stem,
-        path=found.path.relative_to(folder).as_posix(),
-        part=found.part.name,
+    noted = next((place.part for place in group if stem in place.part.annotations), None)
+    if noted is not None:
+        name = noted.annotations[stem][0]
+        objects, wrong = read_annotation(noted.folder / "Annotations" / name)
+        yield from (Problem(f"{noted.prefix}Annotations/{name}", "annotation", reason, image_id) for reason in wrong)
+    parts = [place.part for place in group]
+    semantic = (f"{part.prefix}SegmentationClass/{part.semantic[stem][0]}" for part in parts if stem in part.semantic)
+    instance = (f"{part.prefix}SegmentationObject/{part.instance[stem][0]}" for part in parts if stem in part.instance)
+    lists = {name for place in group for name in place.part.lists.named.get(stem, ())}
+    yield ImageRecord(
+        image_id=image_id,
+        path=first.path,
+        part=first.part.name,
         split=one_split(lists),
         splits=tuple(sorted(lists)),
-        mask_path=semantic,
-        instance_path=instance,
+        mask_path=next(semantic, None),
+        instance_path=next(instance, None),
         objects=objects,
     )
-    return record, problems
-
-
-def one_split(lists: set[str]) -> str | None:
-    """Return train, val or test: by the main list, else by the segmentation list."""
-    order = (f"{kind}/{name}" for kind in ("main", "segmentation") for name in ("train", "val", "test"))
-    return next((entry.split("/")[1] for entry in order if entry in lists), None)

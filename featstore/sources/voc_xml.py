@@ -4,26 +4,33 @@ import math
 import re
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from featstore.records import ObjectRecord
 
 __all__ = ["read_annotation"]
 
-ENTITY = re.compile(rb"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
+SUSPECT = re.compile(rb"<!ENTITY|\0", re.IGNORECASE)
+"""What a file with entities contains: the word, or the zero bytes of an encoding in which it is spelt otherwise."""
+
+
+class EntityFoundError(ValueError):
+    """The XML declares an entity, which could unfold to gigabytes."""
 
 
 def read_annotation(path: Path) -> tuple[tuple[ObjectRecord, ...], list[str]]:
     """Return the boxes that can be read, and a line for each thing that cannot."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        return (), [f"unreadable: {error.strerror}"]
-    if ENTITY.search(data):
-        return (), ["the XML declares a document type or entities, which annotations do not need: refused"]
-    try:
+        if SUSPECT.search(data):
+            refuse_entities(data)
         tree = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError) as error:
-        return (), [f"broken XML: {error}"]
+    except OSError as error:
+        return (), [f"the annotation cannot be read: {error.strerror}"]
+    except EntityFoundError:
+        return (), ["the XML declares entities, which annotations do not need, and is refused: take them out"]
+    except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError) as error:
+        return (), [f"broken XML, its boxes are left out: {error}"]
     objects: list[ObjectRecord] = []
     problems: list[str] = []
     for number, element in enumerate(tree.findall("object"), 1):
@@ -32,6 +39,17 @@ def read_annotation(path: Path) -> tuple[tuple[ObjectRecord, ...], list[str]]:
         except ValueError as error:
             problems.append(f"object {number} is left out: {error}")
     return tuple(objects), problems
+
+
+def refuse_entities(data: bytes) -> None:
+    """Parse without keeping anything; raises EntityFoundError at the first entity, before it is ever unfolded."""
+
+    def found(*_: object) -> None:
+        raise EntityFoundError
+
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = found
+    parser.Parse(data, True)
 
 
 def read_object(element: ElementTree.Element) -> ObjectRecord:

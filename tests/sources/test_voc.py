@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from bad_images import make_voc
 
 from featstore import sources
 from featstore.errors import SourceError
-from featstore.records import ImageRecord, Problem
+from featstore.records import ImageRecord, ObjectRecord, Problem
 
 
 def read(folder: Path) -> tuple[dict[str, ImageRecord], list[Problem]]:
@@ -64,6 +65,51 @@ def test_the_same_name_in_two_parts(tmp_path: Path) -> None:
     assert len(records) == 13
 
 
+def test_what_the_first_part_lacks_comes_from_the_second(tmp_path: Path) -> None:
+    make_voc(tmp_path, images=6)
+    old, new = tmp_path / "VOC2007", tmp_path / "VOC2012"
+    shutil.copy(new / "JPEGImages" / "2012_000000.jpg", old / "JPEGImages")
+    records, problems = read(tmp_path)
+    assert problems == []
+    record = records["2012_000000"]
+    assert (record.path, record.part) == ("VOC2007/JPEGImages/2012_000000.jpg", "VOC2007")
+    assert (record.split, len(record.objects)) == ("train", 2)
+    assert record.mask_path == "VOC2012/SegmentationClass/2012_000000.png"
+
+
+def test_two_endings_of_one_name_do_not_share_an_id(tmp_path: Path) -> None:
+    make_voc(tmp_path, ("VOC2012",), images=6)
+    jpegs = tmp_path / "VOC2012" / "JPEGImages"
+    shutil.copy(jpegs / "2012_000000.jpg", jpegs / "2012_000000.JPEG")
+    shutil.copy(jpegs / "2012_000000.jpg", jpegs / "2012_000001.jpeg")
+    records, problems = read(tmp_path)
+    assert set(records) == {f"2012_{number:06d}" for number in range(6)}
+    assert [(problem.step, problem.image_id) for problem in problems] == [("image", "2012_000001")]
+
+
+def test_a_problem_carries_the_id_that_its_image_has(tmp_path: Path) -> None:
+    make_voc(tmp_path, images=6)
+    old, new = tmp_path / "VOC2007", tmp_path / "VOC2012"
+    shutil.copy(old / "JPEGImages" / "000001.jpg", new / "JPEGImages" / "000000.jpg")
+    (old / "Annotations" / "000000.xml").write_text("<")
+    records, problems = read(tmp_path)
+    assert {problem.image_id for problem in problems} == {"VOC2007/000000"}
+    assert {"VOC2007/000000", "VOC2012/000000"} <= set(records)
+
+
+def test_a_name_that_is_not_utf8_and_a_tree_without_images_are_told_of(tmp_path: Path) -> None:
+    make_voc(tmp_path, ("VOC2012",), images=6)
+    jpegs = tmp_path / "VOC2012" / "JPEGImages"
+    Path(os.fsdecode(os.fsencode(jpegs) + b"/\xff.jpg")).write_bytes(b"x")
+    records, problems = read(tmp_path)
+    assert len(records) == 6
+    assert [(problem.step, problem.path.isascii()) for problem in problems] == [("image", True)]
+    for path in jpegs.iterdir():
+        path.unlink()
+    with pytest.raises(SourceError, match="no image found"):
+        read(tmp_path)
+
+
 def test_what_is_wrong_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     truth = make_voc(tmp_path, ("VOC2012",), images=6)
     part = tmp_path / "VOC2012"
@@ -79,7 +125,7 @@ def test_what_is_wrong_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     assert len(records) == 6
     told = {(problem.step, Path(problem.path).name): problem.error for problem in problems}
     assert "broken XML" in told["annotation", f"{broken}.xml"]
-    assert "document type" in told["annotation", f"{bomb}.xml"]
+    assert "declares entities" in told["annotation", f"{bomb}.xml"]
     assert {p.error.split(":")[0] for p in problems if p.image_id == odd} == {
         "object 1 is left out",
         "object 2 is left out",
@@ -87,6 +133,85 @@ def test_what_is_wrong_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     assert "missing while" in told["split", "train.txt"]
     assert "2012_999999" in told["split", "val.txt"]
     assert records[broken].objects == records[bomb].objects == records[odd].objects == ()
+
+
+def test_entities_are_refused_in_every_encoding_and_a_bare_document_type_is_not(tmp_path: Path) -> None:
+    truth = make_voc(tmp_path, ("VOC2012",), images=3)
+    wide, bare, unknown = (tmp_path / "VOC2012" / "Annotations" / f"{stem}.xml" for stem in sorted(truth.images))
+    entity = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>'
+    wide.write_bytes(entity.encode("utf-16"))
+    bare.write_text("<!DOCTYPE annotation>" + bare.read_text())
+    unknown.write_text('<?xml version="1.0" encoding="martian"?><annotation/>')
+    records, problems = read(tmp_path)
+    told = {problem.image_id: problem.error for problem in problems if problem.step == "annotation"}
+    assert "declares entities" in told[wide.stem]
+    assert "martian" in told[unknown.stem]
+    assert len(told) == 2
+    assert [box.name for box in records[bare.stem].objects] == ["dog", "person"]
+
+
+def test_missing_parts_of_an_annotation_have_defaults_and_fractions_are_kept(tmp_path: Path) -> None:
+    truth = make_voc(tmp_path, ("VOC2012",), images=1)
+    (stem,) = truth.images
+    box = "<bndbox><ymax>9.5</ymax><xmin>1.25</xmin><ymin>2</ymin><xmax>1.25</xmax></bndbox>"
+    objects = f"<object><name> cat </name>{box}</object><object>{box}</object><object><name>dog</name></object>"
+    (tmp_path / "VOC2012" / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{objects}</annotation>")
+    records, problems = read(tmp_path)
+    assert records[stem].objects == (ObjectRecord("cat", 1.25, 2.0, 1.25, 9.5, False, False, False, None),)
+    assert [p.error.rpartition("it has no ")[2] for p in problems if p.step == "annotation"] == ["class name", "bndbox"]
+
+
+def test_lists_with_columns_blank_lines_marks_and_carriage_returns(tmp_path: Path) -> None:
+    make_voc(tmp_path, ("VOC2012",), images=4)
+    part = tmp_path / "VOC2012"
+    shutil.copy(part / "JPEGImages" / "2012_000000.jpg", part / "JPEGImages" / "two words.JPG")
+    shutil.rmtree(part / "ImageSets" / "Segmentation")
+    for name in ("train", "test"):
+        (part / "ImageSets" / "Main" / f"{name}.txt").write_bytes(b"")
+    text = "\ufeff2012_000000  1\r\n\r\n2012_000001\t-1\r\ntwo words\r\n2012_000001"
+    (part / "ImageSets" / "Main" / "val.txt").write_bytes(text.encode())
+    (part / "ImageSets" / "Main" / "trainval.txt").write_bytes(b"2012_000003\n")
+    records, problems = read(tmp_path)
+    assert problems == []
+    assert {stem: (record.split, record.splits) for stem, record in records.items()} == {
+        "2012_000000": ("val", ("main/val",)),
+        "2012_000001": ("val", ("main/val",)),
+        "2012_000002": (None, ()),
+        "2012_000003": (None, ("main/trainval",)),
+        "two words": ("val", ("main/val",)),
+    }
+
+
+def test_the_main_list_decides_over_the_segmentation_list(tmp_path: Path) -> None:
+    make_voc(tmp_path, ("VOC2012",), images=3)
+    lists = tmp_path / "VOC2012" / "ImageSets"
+    (lists / "Segmentation" / "val.txt").write_text("2012_000000\n2012_000002\n")
+    (lists / "Main" / "test.txt").write_text("")
+    (lists / "Segmentation" / "test.txt").write_text("")
+    records, _ = read(tmp_path)
+    assert {stem: record.split for stem, record in records.items()} == {
+        "2012_000000": "train",
+        "2012_000001": "val",
+        "2012_000002": "val",
+    }
+
+
+@pytest.mark.parametrize(("absent", "lines"), [(20, 20), (21, 1)])
+def test_images_listed_but_absent_are_told_one_by_one_until_they_are_many(
+    tmp_path: Path, absent: int, lines: int
+) -> None:
+    make_voc(tmp_path, ("VOC2012",), images=3)
+    with (tmp_path / "VOC2012" / "ImageSets" / "Main" / "val.txt").open("a") as file:
+        file.write("".join(f"gone_{number}\n" for number in range(absent)) * 2)
+    records, problems = read(tmp_path)
+    wrong = [problem for problem in problems if problem.path.endswith("Main/val.txt")]
+    assert len(wrong) == lines
+    assert "gone_0" in wrong[0].error
+    assert len(records) == 3
+    if lines == 1:
+        assert "21 of 22 images" in wrong[0].error
+    else:
+        assert [problem.image_id for problem in wrong] == [f"gone_{number}" for number in range(absent)]
 
 
 def test_no_lists_at_all_is_a_problem_and_no_crash(tmp_path: Path) -> None:
