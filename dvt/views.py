@@ -21,8 +21,9 @@ class ViewOptions:
 
     ``views``: crops to fit, beside the whole image, which always takes part (the paper: 768). ``holdout``: crops kept out
     of the fit to judge it by (ours). ``area``: share of the image a crop covers. ``aspect``: of a crop's width to its
-    height, both as shares of the image's. ``flip``: probability of a mirrored crop. ``seed``: of the crops, with the image's
-    key.
+    height, both as shares of the image's. ``flip``: probability of a mirrored crop. ``spread``: whether the crops to fit are
+    spread evenly instead of drawn independently (ours; the paper draws independently). ``seed``: of the crops, with the
+    image's key.
     """
 
     views: int = 64
@@ -30,6 +31,7 @@ class ViewOptions:
     area: tuple[float, float] = (0.1, 0.5)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    spread: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,13 +61,18 @@ def whole(image_size: tuple[int, int]) -> Crop:
 def sample_crops(options: ViewOptions, image_size: tuple[int, int], key: str, stream: str, count: int) -> list[Crop]:
     """Draw ``count`` crops of an image of (height, width) [pixels].
 
-    The same seed, key and stream give the same crops; ``"fit"`` and ``"holdout"`` are streams of their own, so that more of
-    one leaves the other as it was.
+    ``"fit"`` draws from a scrambled Sobol sequence (Owen 1998), which spreads a few crops evenly over area, aspect, place
+    and flip; ``"holdout"`` draws independently, as the paper does. The same seed, key and stream give the same crops; more of
+    one stream leaves its first crops, and the other stream, as they were.
     """
     digest = hashlib.sha256(f"{options.seed}/{key}/{stream}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    draws = torch.rand(count, 5, generator=generator, dtype=torch.float64).tolist()
-    return [place(options, image_size, draw) for draw in draws]
+    seed = int.from_bytes(digest[:8], "little") >> 1
+    if stream == "fit" and options.spread:
+        engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=seed % 2**31)  # type: ignore[no-untyped-call]
+        draws = engine.draw(count, dtype=torch.float64)
+    else:
+        draws = torch.rand(count, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return [place(options, image_size, draw) for draw in draws.tolist()]
 
 
 def place(options: ViewOptions, image_size: tuple[int, int], draw: Sequence[float]) -> Crop:

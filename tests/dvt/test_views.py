@@ -39,6 +39,22 @@ def test_crops_have_the_area_aspect_and_share_of_flips_asked_for() -> None:
     assert all(c.top >= 0 and c.top + c.height <= SIZE[0] for c in crops)
 
 
+def test_sixteen_crops_to_fit_fall_one_into_each_sixteenth_of_every_range() -> None:
+    """What a scrambled Sobol sequence promises of its first 2^m points, and independent draws do not keep."""
+    size = (30_000, 42_000)  # so large that whole pixels hardly round
+
+    def bins(spread: bool) -> list[list[int]]:
+        crops = sample_crops(ViewOptions(spread=spread), size, "k", "fit", 16)
+        left = [c.left / (size[1] - c.width + 1) for c in crops]
+        top = [c.top / (size[0] - c.height + 1) for c in crops]
+        area = [(c.width * c.height / (size[0] * size[1]) - 0.1) / 0.4 for c in crops]
+        return [sorted(int(value * 16) for value in values) for values in (left, top, area)]
+
+    assert bins(spread=True) == [list(range(16))] * 3
+    assert bins(spread=False) != [list(range(16))] * 3
+    assert sum(c.flip for c in sample_crops(ViewOptions(), size, "k", "fit", 16)) == 8
+
+
 def test_seed_key_and_stream_decide_the_crops() -> None:
     def draw(seed: int = 0, key: str = "k", stream: str = "fit", count: int = 5) -> list[Crop]:
         return sample_crops(ViewOptions(seed=seed), SIZE, key, stream, count)
