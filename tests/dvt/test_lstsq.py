@@ -6,7 +6,8 @@ from planted import Plant, plant
 
 from dvt import LstsqOptions, SolverError, solve
 from dvt.banded import BlockCholesky
-from dvt.lstsq import roughness
+from dvt.lstsq import node_grid, solve_many
+from dvt.normal import Stencil, roughness
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -85,25 +86,38 @@ def test_elimination_in_blocks_gives_what_one_dense_system_gives() -> None:
     np.testing.assert_allclose(fit.field.reshape(-1, 3).numpy(), clean, atol=1e-4)
 
 
+def dense(stencil: Stencil) -> torch.Tensor:
+    """The matrix that a stencil stands for, entry by entry."""
+    _, high, _, wide, _ = stencil.rows.shape
+    matrix = torch.zeros(high * wide, high * wide, dtype=torch.float64)
+    for row in range(high):
+        for step in range(min(3, high - row)):
+            block = stencil.rows[0, row, step]
+            here, there = slice(row * wide, (row + 1) * wide), slice((row + step) * wide, (row + step + 1) * wide)
+            matrix[here, there] = block
+            matrix[there, here] = block.T
+    return matrix
+
+
 def test_roughness_is_the_laplacian_squared() -> None:
-    grid = torch.zeros(5, 5, dtype=torch.float64)
-    grid[2, 2] = 1.0
-    squared = (roughness(5) @ grid.reshape(-1)).reshape(5, 5)
-    assert squared[2].tolist() == [1, -8, 20, -8, 1]  # the 13-point biharmonic stencil
-    assert squared[1].tolist() == [0, 2, -8, 2, 0]
-    torch.testing.assert_close(roughness(5) @ torch.ones(25, dtype=torch.float64), torch.zeros(25, dtype=torch.float64))
+    squared = dense(roughness(5, 7))
+    spike = torch.zeros(5, 7, dtype=torch.float64)
+    spike[2, 3] = 1.0
+    found = (squared @ spike.reshape(-1)).reshape(5, 7)
+    assert found[2].tolist() == [0, 1, -8, 20, -8, 1, 0]  # the 13-point biharmonic stencil
+    assert found[1].tolist() == [0, 0, 2, -8, 2, 0, 0]
+    assert (squared @ torch.ones(35, dtype=torch.float64)).abs().max() == 0
 
 
-def test_block_cholesky_solves_as_a_dense_solver_does() -> None:
+@pytest.mark.parametrize("high", [4, 5])
+def test_block_cholesky_solves_as_a_dense_solver_does(high: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    matrix = torch.zeros(11, 11, dtype=torch.float64)
-    for start in range(0, 11, 3):
-        span = slice(start, min(start + 6, 11))
-        part = torch.rand(11, 11, generator=generator, dtype=torch.float64)[span, span]
-        matrix[span, span] += part @ part.T
-    matrix += torch.eye(11, dtype=torch.float64)
-    right = torch.rand(11, 4, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(BlockCholesky(matrix, 3).solve(right), torch.linalg.solve(matrix, right))
+    stencil = Stencil(roughness(high, 3).rows.clone())
+    stencil.rows[:, :, 0].diagonal(dim1=-2, dim2=-1).add_(torch.rand(3, generator=generator, dtype=torch.float64))
+    right = torch.rand(high * 3, 4, generator=generator, dtype=torch.float64)
+    padded = torch.nn.functional.pad(right, (0, 0, 0, 3 * (high % 2)))
+    found = BlockCholesky(*stencil.blocks()).solve(padded[None])[0, : high * 3]
+    torch.testing.assert_close(found, torch.linalg.solve(dense(stencil), right))
 
 
 def test_sampling_a_linear_field_is_exact_between_nodes(planted: Plant) -> None:
@@ -128,7 +142,84 @@ def test_what_views_cannot_determine_is_an_error(planted: Plant) -> None:
         solve(planted.features[:4] * float("nan"), planted.places[:4], LstsqOptions(nodes=4, rounds=0))
 
 
-@pytest.mark.parametrize("bad", [{"nodes": 1}, {"smooth": -1.0}, {"rounds": -1}, {"ridge": -1e-9}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"nodes": 1},
+        {"smooth": -1.0},
+        {"rounds": -1},
+        {"ridge": -1e-9},
+        {"prior": -1.0},
+        {"smooth": ()},
+        {"nodes": (9, 1)},
+    ],
+)
 def test_options_without_sense_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(SolverError):
         LstsqOptions(**bad)  # type: ignore[arg-type]
+
+
+def test_nodes_follow_the_grid() -> None:
+    assert node_grid(64, (37, 37)) == (64, 64)
+    assert node_grid(64, (24, 48)) == (32, 64)
+    assert node_grid(None, (37, 37), area=0.25) == (74, 74)
+    assert node_grid((5, 9), (37, 37)) == (5, 9)
+
+
+def test_rectangular_grids_find_the_planted_truth_too() -> None:
+    tall = plant(views=128, side=24, channels=16, shape=(16, 28))
+    fit = solve(tall.features, tall.places, LstsqOptions(nodes=48, smooth=0.05, rounds=4))
+    assert fit.field.shape == (27, 48, 16)
+    assert cosine(fit.sample(tall.places[0]), tall.clean) >= 0.97
+    assert cosine(fit.artifact, tall.artifact) >= 0.999
+
+
+def test_several_images_at_once_are_each_solved_for_itself() -> None:
+    plants = [plant(views=24, side=9, channels=5, seed=seed) for seed in (3, 4, 5)]
+    options = LstsqOptions(nodes=11, smooth=(0.01, 1.0), rounds=2)
+    places = torch.stack([p.places for p in plants])
+    together = solve_many(
+        torch.stack([p.features for p in plants]), places[:, :, :, 0, 1], places[:, :, 0, :, 0], options
+    )
+    for one, fit in zip(plants, together, strict=True):
+        alone = solve(one.features, one.places, options)
+        torch.testing.assert_close(fit.field, alone.field, atol=1e-4, rtol=0)
+        torch.testing.assert_close(fit.artifact, alone.artifact, atol=1e-4, rtol=0)
+
+
+def test_smooth_is_chosen_by_views_kept_out() -> None:
+    noisy = plant(views=32, side=12, channels=8, noise=2.0, sparse=0.0, cycles=1.0)
+    sharp = plant(views=200, side=12, channels=8, noise=0.01, sparse=0.0, cycles=6.0)
+    candidates = (1e-3, 10.0)
+    assert solve(noisy.features, noisy.places, LstsqOptions(nodes=24, smooth=candidates)).smooth == 10.0
+    assert solve(sharp.features, sharp.places, LstsqOptions(nodes=24, smooth=candidates)).smooth == 1e-3
+    with pytest.raises(SolverError, match="at least 8 views"):
+        solve(noisy.features[:7], noisy.places[:7], LstsqOptions(nodes=4, smooth=candidates))
+
+
+def test_a_view_of_weight_zero_plays_no_part(planted: Plant) -> None:
+    weights = torch.ones(129)
+    weights[60:] = 0
+    options = LstsqOptions(nodes=16, rounds=0)
+    some = solve(planted.features, planted.places, options, weights)
+    fewer = solve(planted.features[:60], planted.places[:60], options)
+    torch.testing.assert_close(some.field, fewer.field, atol=1e-4, rtol=0)
+    torch.testing.assert_close(some.artifact, fewer.artifact, atol=1e-4, rtol=0)
+
+
+def test_a_prior_artifact_makes_few_views_suffice(planted: Plant) -> None:
+    few, places = planted.features[:4], planted.places[:4]
+    options = LstsqOptions(nodes=24, rounds=2)
+    alone = solve(few, places, options)
+    prior = planted.artifact + 0.1 * torch.randn(planted.artifact.shape, generator=torch.Generator().manual_seed(1))
+    helped = solve(few, places, options, prior=prior)
+    assert cosine(helped.artifact, planted.artifact) > cosine(alone.artifact, planted.artifact) + 0.01
+    clean, better = alone.sample(places[0]), helped.sample(places[0])
+    assert (better - planted.clean).square().mean() < (clean - planted.clean).square().mean()
+
+
+def test_places_that_form_no_lattice_are_refused(planted: Plant) -> None:
+    bent = planted.places.clone()
+    bent[3, 2, 1, 1] += 0.1
+    with pytest.raises(SolverError, match="lines of a rectangle"):
+        solve(planted.features, bent, LstsqOptions(nodes=8))

@@ -24,21 +24,34 @@ def field(places: np.ndarray, channels: int, generator: np.random.Generator, cyc
     return values.reshape(*places.shape[:-1], channels, 3).sum(-1) * np.sqrt(2 / 3)
 
 
-def plant(views: int, side: int, channels: int, seed: int = 0, noise: float = 0.3, sparse: float = 0.05) -> Plant:
-    """``views`` crops of 10-50 % of an image, the whole image first, as (v, side, side, channels) features."""
+def plant(
+    views: int,
+    side: int,
+    channels: int,
+    seed: int = 0,
+    noise: float = 0.3,
+    sparse: float = 0.05,
+    cycles: float = 6.0,
+    shape: tuple[int, int] | None = None,
+) -> Plant:
+    """``views`` crops of 10-50 % of an image, the whole image first, as (v, side, side, channels) features.
+
+    ``shape`` (rows, columns) replaces side × side.
+    """
     generator = np.random.default_rng(seed)
-    steps = (np.arange(side) + 0.5) / side
+    rows, columns = shape or (side, side)
+    down, across = (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns
     boxes = [(0.0, 0.0, 1.0, 1.0)]
     for _ in range(views):
         area, ratio = generator.uniform(0.1, 0.5), np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
         width, height = min(np.sqrt(area * ratio), 1), min(np.sqrt(area / ratio), 1)
         boxes.append((generator.uniform(0, 1 - width), generator.uniform(0, 1 - height), width, height))
     places = np.stack(
-        [np.stack(np.meshgrid(x + steps * w, y + steps * h, indexing="xy"), axis=-1) for x, y, w, h in boxes]
+        [np.stack(np.meshgrid(x + across * w, y + down * h, indexing="xy"), axis=-1) for x, y, w, h in boxes]
     )
     seeds = generator.integers(1 << 30)
-    clean = field(places, channels, np.random.default_rng(seeds))
-    artifact = generator.standard_normal((side, side, channels))
+    clean = field(places, channels, np.random.default_rng(seeds), cycles)
+    artifact = generator.standard_normal((rows, columns, channels))
     artifact -= artifact.mean(axis=(0, 1))
     features = clean + artifact + noise * generator.standard_normal(clean.shape)
     hit = generator.random(clean.shape[:-1]) < sparse
