@@ -63,6 +63,7 @@ class Size(click.ParamType[tuple[int, int]]):
     "--holdout", type=click.IntRange(min=0), default=8, metavar="N", help="stage1: crops to judge the fit by."
 )
 @click.option("--nodes", type=click.IntRange(min=2), default=64, metavar="N", help="stage1: nodes along the long side.")
+@click.option("--clean-grid", type=Size(), help="stage1: store clean on this grid, too, as clean_fine: 74x74.")
 @click.option("--smooth", type=click.FloatRange(min=0), default=0.1, help="stage1: weight of smoothness, lambda.")
 @click.option("--rounds", type=click.IntRange(min=0), default=1, help="stage1: rounds of robust reweighting.")
 @click.option("--seed", type=int, default=0, help="stage1: seed of the crops.")

@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featstore.compute import Decomposer
+from featstore.errors import InputError
 
 if TYPE_CHECKING:
     from dvt import Backbone
@@ -38,6 +39,11 @@ class ComputeOptions:
     smooth: float
     rounds: int
     seed: int
+    clean_grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.clean_grid is not None and self.method == "raw":
+            raise InputError("--clean-grid needs --method stage1: method raw gives no clean map")
 
 
 def load_backbone(options: ComputeOptions) -> "Backbone":
@@ -66,7 +72,8 @@ def make_decomposer(options: ComputeOptions, backbone: "Backbone") -> Decomposer
         return dvt.RawDecomposer(backbone, batch_size=size)
     views = dvt.ViewOptions(views=options.views, holdout=options.holdout, seed=options.seed)
     solver = dvt.LstsqOptions(nodes=options.nodes, smooth=options.smooth, rounds=options.rounds)
-    return dvt.Stage1Decomposer(backbone, views, solver, batch_size=size)
+    fine: dict[str, Any] = {"fine_grid": options.clean_grid} if options.clean_grid else {}
+    return dvt.Stage1Decomposer(backbone, views, solver, batch_size=size, **fine)
 
 
 def environment(backbone: "Backbone") -> dict[str, str]:

@@ -1,10 +1,12 @@
 """``featstore show``."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from featstore.compute import FINE
 from featstore.versions import describe_version
 
 from . import options
@@ -29,8 +31,7 @@ def show(version: str, root: Path, as_json: bool) -> None:
         emit_json(facts)
         return
     size = sum(shard["bytes"] for shard in facts["shards"])
-    grid = "×".join(map(str, [*facts["grid"], facts["channels"]]))
-    variants = sorted({name for shard in facts["shards"] for name in shard["variants"]})
+    stored = {name for shard in facts["shards"] for name in shard["variants"]}
     click.echo(f"{facts['version']}" + (f" ({facts['tag']})" if facts["tag"] else ""))
     lines = {
         "method": facts["method"],
@@ -38,7 +39,8 @@ def show(version: str, root: Path, as_json: bool) -> None:
         "folder": facts["folder"],
         "created": facts["created_at"].isoformat(sep=" ", timespec="seconds") + " UTC",
         "images": f"{facts['stored']:,} of {facts['images']:,} stored, {facts['failed']:,} failed",
-        "maps": f"{grid} float16 (height × width × channels): {', '.join(variants) or 'none yet'}",
+        "maps": maps_text(facts["grid"], facts["channels"], stored - {FINE}),
+        **({"fine": maps_text(facts["fine_grid"], facts["channels"], {FINE})} if FINE in stored else {}),
         "prefix": plural(facts["prefix_tokens"], "token") + " (class and registers)",
         "shards": f"{len(facts['shards'])}, {bytes_text(size)}",
     }
@@ -57,6 +59,12 @@ def show(version: str, root: Path, as_json: bool) -> None:
             click.echo(f"  {entry['image_id']}: {entry['step']}: {entry['error']}")
         if len(facts["failures"]) > SHOWN:
             click.echo(f"  … and {len(facts['failures']) - SHOWN:,} more")
+
+
+def maps_text(grid: Sequence[int], channels: int, names: Collection[str]) -> str:
+    """Return shape and names of the variants on one grid."""
+    shape = "×".join(map(str, [*(grid or "??"), channels]))
+    return f"{shape} float16 (height × width × channels): {', '.join(sorted(names)) or 'none yet'}"
 
 
 def tree(value: dict[str, Any], indent: int) -> None:

@@ -125,6 +125,7 @@ def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request
         channels=decomposer.width,
         prefix_tokens=decomposer.prefix_tokens,
         provenance=json.dumps(request.environment, sort_keys=True),
+        fine_grid=plan.fine_grid,
     )
     number = next_shard_number(root, plan.folder) if plan.todo else 0
     for offset, start in enumerate(range(0, len(plan.todo), plan.shard_size)):

@@ -9,15 +9,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VARIANTS", "Decomposer", "Decomposition"]
+__all__ = ["FINE", "PARTS", "VARIANTS", "Decomposer", "Decomposition", "fine_grid"]
 
-VARIANTS = ("raw", "clean", "artifact", "residual")
+PARTS = ("raw", "clean", "artifact", "residual")
+"""The variants on the ViT's own grid: raw = clean + artifact + residual."""
+
+FINE = "clean_fine"
+"""Clean on a grid of the user's choice."""
+
+VARIANTS = (*PARTS, FINE)
+"""All there are, in the order in which they are stored; a method gives some of them."""
 
 
 class Decomposition(Protocol):
     """One image's feature maps. Every map is (H, W, C), real, finite, readable by ``numpy.asarray``; None where absent.
 
-    ``prefix`` is (T, C): class and register tokens. ``stats`` maps column names of ``features`` to numbers.
+    ``prefix`` is (T, C): class and register tokens. ``stats`` maps column names of ``features`` to numbers. One more map,
+    ``clean_fine`` (H', W', C), may be absent altogether: only a decomposer with a ``fine_grid`` needs it.
     """
 
     @property
@@ -38,6 +46,9 @@ class Decomposer(Protocol):
     ``grid`` is (H, W) [patches], ``width`` is C, ``prefix_tokens`` is T, ``variants`` what this method can give, in the
     order of ``VARIANTS``; ``forwards_per_image`` sizes shards and estimates; ``batch_size`` is how many prepared images
     one ``decompose`` call should be given; ``recipe`` is everything that decides the numbers, JSON-ready.
+
+    One that gives ``clean_fine`` has one more attribute, ``fine_grid``: (H', W') of that map [points]. In its recipe it
+    stands as ``method.clean_grid``.
     """
 
     grid: tuple[int, int]
@@ -59,3 +70,9 @@ class Decomposer(Protocol):
     def decompose(self, prepared: Sequence[Any]) -> Sequence[Decomposition]:
         """Compute 1 … ``batch_size`` prepared images; results in the same order."""
         ...
+
+
+def fine_grid(decomposer: Decomposer) -> tuple[int, int] | None:
+    """Return (H', W') of ``clean_fine`` [points], None where the decomposer does not give it."""
+    grid: tuple[int, int] | None = getattr(decomposer, "fine_grid", None)
+    return grid if FINE in decomposer.variants else None

@@ -27,9 +27,10 @@ __all__ = ["FeatureDataset"]
 class FeatureDataset(Dataset[dict[str, Any]]):
     """Features of one version, an image an item, ordered by image_id.
 
-    An item is a dict: ``image_id`` (str) and, under its name, one (C, H, W) float16 tensor a variant; with ``prefix`` the
-    class and register tokens ``prefix`` (T, C); with ``image`` the photograph, uint8 (3, h, w), and with ``mask`` its label
-    map, int64 (h, w), both squashed to the model's input size as the features' image was, so that they collate.
+    An item is a dict: ``image_id`` (str) and, under its name, one (C, H, W) float16 tensor a variant, ``clean_fine`` on its
+    own grid (C, H', W'); with ``prefix`` the class and register tokens ``prefix`` (T, C); with ``image`` the photograph,
+    uint8 (3, h, w), and with ``mask`` its label map, int64 (h, w), both squashed to the model's input size as the features'
+    image was, so that they collate.
 
     A feature tensor is a permuted view of the stored (H, W, C) memory: its strides are channels-last and nothing is
     transposed; ``.contiguous()`` makes the copy where one is needed. Nothing is held open but memory maps: the data set

@@ -1,5 +1,6 @@
 """Plan a build: what is wanted, minus what exists by (image SHA-256, recipe digest)."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import duckdb
 
-from .compute import VARIANTS, Decomposer
+from .compute import FINE, VARIANTS, Decomposer, fine_grid
 from .errors import InputError, QueryError
+from .layout import sample_shapes
 from .manifest import first_line
+from .quantise import STORED
 from .query import check_condition, restricted
 from .recipe import Recipe
 from .root import version_folder
@@ -51,7 +54,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build will do; counts are images."""
+    """What a build will do; counts are images. ``fine_grid`` is None where ``clean_fine`` is not written."""
 
     dataset: str
     backbone: str
@@ -59,6 +62,7 @@ class Plan:
     folder: Path
     variants: tuple[str, ...]
     grid: tuple[int, int]
+    fine_grid: tuple[int, int] | None
     channels: int
     prefix_tokens: int
     shard_size: int
@@ -71,8 +75,8 @@ class Plan:
     @property
     def bytes_to_write(self) -> int:
         """How much the shards will take [bytes], headers aside."""
-        height, width = self.grid
-        return len(self.todo) * self.channels * 2 * (height * width * len(self.variants) + self.prefix_tokens)
+        shapes = sample_shapes(self.variants, self.grid, self.fine_grid, self.channels, self.prefix_tokens)
+        return len(self.todo) * STORED.itemsize * sum(map(math.prod, shapes.values()))
 
 
 def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
@@ -99,13 +103,15 @@ def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
     todo = unique(image for image in missing if image.sha256 not in skip)
     todo.sort(key=lambda image: (image.sha256 in failed, image.image_id))  # so that a retry moves no other's shard
     stored_too = {variant for image in todo for variant in have.get(image.sha256, set())}
+    written = tuple(name for name in VARIANTS if name in {*variants, *stored_too})
     return Plan(
         dataset=request.dataset,
         backbone=request.backbone,
         recipe=recipe,
         folder=version_folder(root, request.dataset, request.backbone, recipe.digest),
-        variants=tuple(name for name in VARIANTS if name in {*variants, *stored_too}),
+        variants=written,
         grid=decomposer.grid,
+        fine_grid=fine_grid(decomposer) if FINE in written else None,
         channels=decomposer.width,
         prefix_tokens=decomposer.prefix_tokens,
         shard_size=request.shard_size or shard_size(decomposer),
@@ -124,8 +130,9 @@ def choose_variants(asked: Sequence[str], decomposer: Decomposer) -> tuple[str, 
         raise InputError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
     absent = [name for name in asked if name not in decomposer.variants]
     if absent:
+        hint = "; --clean-grid SIZE asks for it" if absent[0] == FINE and "clean" in decomposer.variants else ""
         raise InputError(
-            f"method {decomposer.method} does not give {absent[0]!r}, only {', '.join(decomposer.variants)}"
+            f"method {decomposer.method} does not give {absent[0]!r}, only {', '.join(decomposer.variants)}{hint}"
         )
     return tuple(name for name in decomposer.variants if not asked or name in asked)
 

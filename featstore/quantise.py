@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .compute import Decomposition
+from .compute import FINE, Decomposition
 from .errors import InputError
 
 __all__ = ["DERIVABLE", "STORED", "checksum", "fitting", "quantise", "residual_of", "to_half"]
@@ -19,7 +19,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def quantise(decomposition: Decomposition, variants: Sequence[str]) -> dict[str, NDArray[np.float16]]:
-    """Return the variants asked for as (H, W, C) float16.
+    """Return the variants asked for as (H, W, C) float16, ``clean_fine`` as (H', W', C).
 
     The residual is what the rounded maps leave over, so that raw = clean + artifact + residual holds within half a unit in
     the last place of the residual. Raises InputError for a variant that is not there, or a value that float16 cannot hold.
@@ -29,8 +29,11 @@ def quantise(decomposition: Decomposition, variants: Sequence[str]) -> dict[str,
         value = getattr(decomposition, name)
         if value is not None:
             maps[name] = to_half(name, np.asarray(value, dtype=np.float32))
+    fine = getattr(decomposition, FINE, None) if FINE in variants else None
+    if fine is not None:
+        maps[FINE] = to_half(FINE, np.asarray(fine, dtype=np.float32))
     wanted = [name for name in variants if name not in maps]
-    if "residual" in wanted and len(maps) == len(DERIVABLE):
+    if "residual" in wanted and maps.keys() >= set(DERIVABLE):
         maps["residual"] = residual_of(*(maps[name] for name in DERIVABLE))
         wanted.remove("residual")
     if wanted:

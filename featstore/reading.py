@@ -56,7 +56,7 @@ class ShardReader:
         return next(iter(self.shapes.values()))[0]
 
     def read(self, name: str, row: int, expected: int | None = None) -> NDArray[np.float16]:
-        """Return one sample of a variant (H, W, C) or ``prefix_tokens`` (T, C), in memory of its own.
+        """Return one sample of a variant (H, W, C), ``clean_fine`` (H', W', C) or ``prefix_tokens`` (T, C), its own memory.
 
         A residual that is not stored is worked out as raw − clean − artifact. ``expected`` is a checksum to hold it against,
         in place of the shard's own. Raises NotInStoreError for a variant or row that is not there, CorruptError where the

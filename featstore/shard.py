@@ -12,36 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptError, InputError
+from .layout import FORMAT_VERSION, PREFIX, ShardHeader
 from .quantise import STORED, checksum, fitting
 from .sealing import discard, publish, storing, temporary_for
 
 __all__ = ["PREFIX", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "opened", "read_contents"]
 
-FORMAT_VERSION = 1
-PREFIX = "prefix_tokens"
 AXES = ("sample", "row", "column", "channel")
 TOKEN_AXES = ("sample", "token", "channel")
 UNITS = "features: the model's own scale; grid: patches; seconds: s"
-
-
-@dataclass(frozen=True)
-class ShardHeader:
-    """What a shard says of itself. ``recipe`` and ``provenance`` are JSON texts; ``grid`` is (H, W) [patches]."""
-
-    dataset: str
-    backbone: str
-    digest: str
-    recipe: str
-    variants: tuple[str, ...]
-    grid: tuple[int, int]
-    channels: int
-    prefix_tokens: int
-    provenance: str
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of one sample of each float16 data set: variants (H, W, C), prefix tokens (T, C)."""
-        maps: dict[str, tuple[int, ...]] = dict.fromkeys(self.variants, (*self.grid, self.channels))
-        return maps | ({PREFIX: (self.prefix_tokens, self.channels)} if self.prefix_tokens else {})
 
 
 @dataclass(frozen=True)
@@ -118,7 +97,7 @@ class ShardWriter:
         prefix: NDArray[np.float16] | None,
         stats: Mapping[str, float],
     ) -> None:
-        """Append one sample: every variant of the header as (H, W, C), prefix tokens as (T, C) or None where T is 0.
+        """Append one sample: every variant of the header in its shape, prefix tokens as (T, C) or None where T is 0.
 
         Raises InputError where a map is missing, of another shape or not float16, or where the shard is full.
         """
@@ -185,6 +164,8 @@ def write_tables(file: h5py.File, contents: ShardContents) -> None:
         file.attrs[name] = getattr(header, name)
     file.attrs["variants"] = json.dumps(list(header.variants))
     file.attrs["grid"] = np.array(header.grid, "<i8")
+    if header.fine_grid is not None:
+        file.attrs["fine_grid"] = np.array(header.fine_grid, "<i8")
     file.attrs["channels"] = header.channels
     file.attrs["prefix_count"] = header.prefix_tokens
     file.attrs["units"] = UNITS
@@ -222,13 +203,13 @@ def opened(path: Path) -> Iterator[h5py.File]:
 def parse(file: h5py.File, path: Path) -> ShardContents:
     """Read the tables of an open shard and see that they fit each other."""
     attributes: Mapping[str, Any] = file.attrs
-    height, width = (int(value) for value in attributes["grid"])
     header = ShardHeader(
         **{name: str(attributes[name]) for name in ("dataset", "backbone", "digest", "recipe", "provenance")},
         variants=tuple(json.loads(attributes["variants"])),
-        grid=(height, width),
+        grid=pair(attributes["grid"]),
         channels=int(attributes["channels"]),
         prefix_tokens=int(attributes["prefix_count"]),
+        fine_grid=pair(attributes["fine_grid"]) if "fine_grid" in attributes else None,
     )
     image_ids = tuple(file["image_id"].asstr()[:].tolist())
     count, stats = len(image_ids), {name: values[:] for name, values in file["stats"].items()}
@@ -247,3 +228,9 @@ def parse(file: h5py.File, path: Path) -> ShardContents:
         tuple(Failure(**json.loads(entry)) for entry in file["failures"].asstr()[:].tolist()),
         path.stat().st_size,
     )
+
+
+def pair(values: Sequence[int]) -> tuple[int, int]:
+    """Return an attribute that holds two numbers; raises ValueError where it holds more or fewer."""
+    height, width = (int(value) for value in values)
+    return height, width

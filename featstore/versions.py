@@ -77,7 +77,10 @@ def is_named(version: Version, last: str) -> bool:
 
 
 def describe_version(root: Path, name: str) -> dict[str, Any]:
-    """Return all that is known of a version: recipe, provenance, coverage, shards, quality, failures."""
+    """Return all that is known of a version: recipe, provenance, coverage, shards, quality, failures.
+
+    ``grid`` is [H, W] of its maps, ``fine_grid`` [H', W'] of ``clean_fine`` or None where the recipe gives none.
+    """
     with restricted(root) as connection:
         version = find_version(connection, name)
         identity, digest = [version.version_id], version.digest
@@ -96,6 +99,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
             [digest, version.dataset],
         ).fetchall()
         quality = quality_of(connection, digest)
+    decided = json.loads(recipe)
     return {
         "version": version.name,
         "tag": version.tag,
@@ -104,6 +108,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
         "created_at": created,
         "method": version.method,
         "grid": list(version.grid),
+        "fine_grid": decided.get("method", {}).get("clean_grid"),
         "channels": version.channels,
         "prefix_tokens": version.prefix_tokens,
         "stored": cover[0],
@@ -112,7 +117,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
         "shards": [dict(zip(("path", "variants", "samples", "bytes"), row, strict=True)) for row in shards],
         "quality": quality,
         "failures": [dict(zip(("image_id", "step", "error"), row, strict=True)) for row in failures],
-        "recipe": json.loads(recipe),
+        "recipe": decided,
         "provenance": json.loads(provenance),
     }
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 import featstore
 from featstore.build import build_version
-from featstore.compute import VARIANTS
+from featstore.compute import PARTS
 from featstore.dataset import FeatureDataset
 from featstore.errors import CorruptError, DecodeError, InputError, NotInStoreError, QueryError
 from featstore.images import decode
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_items_are_what_was_computed(root: Path) -> None:
-    data = FeatureDataset(root, "pets", backbone="fake", variants=VARIANTS, prefix=True, image=True)
+    data = FeatureDataset(root, "pets", backbone="fake", variants=PARTS, prefix=True, image=True)
     assert len(data) == 10
     assert data.image_ids == sorted(data.image_ids)
     for index in range(10):
@@ -225,11 +225,9 @@ def test_importing_featstore_does_not_import_torch() -> None:
 
 
 def test_items_collate_to_batches_of_channels_first(root: Path) -> None:
-    data = FeatureDataset(
-        root, "pets", backbone="fake", variants=VARIANTS, version="v1", prefix=True, dtype=torch.float32
-    )
+    data = FeatureDataset(root, "pets", backbone="fake", variants=PARTS, version="v1", prefix=True, dtype=torch.float32)
     batch = next(iter(DataLoader(data, batch_size=4)))
-    for name in VARIANTS:
+    for name in PARTS:
         assert batch[name].shape == (4, WIDTH, *GRID)
         assert batch[name].dtype == torch.float32
     assert batch["prefix"].shape == (4, 1, WIDTH)

@@ -12,7 +12,7 @@ from PIL import Image
 from dvt import demo_weights_path
 from featstore import FeatureDataset
 from featstore.cli.main import main
-from featstore.compute import VARIANTS
+from featstore.compute import PARTS
 
 pytestmark = [
     pytest.mark.weights,
@@ -41,10 +41,10 @@ def test_demo_from_nothing_to_features_in_pytorch(
     root = tmp_path / "feature-store"
     assert str(root / "demo" / "dinov2_s") in said
 
-    data = FeatureDataset(None, "demo", backbone="dinov2_s", variants=VARIANTS, image=True, prefix=True, verify=True)
+    data = FeatureDataset(None, "demo", backbone="dinov2_s", variants=PARTS, image=True, prefix=True, verify=True)
     assert len(data) == 6
     for item in data:  # type: ignore[attr-defined]
-        parts = {name: item[name].float() for name in VARIANTS}
+        parts = {name: item[name].float() for name in PARTS}
         assert parts["raw"].shape == (384, 8, 8)
         total = parts["clean"] + parts["artifact"] + parts["residual"]
         torch.testing.assert_close(total, parts["raw"], atol=4e-3, rtol=0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from featstore.compute import VARIANTS
+from featstore.compute import PARTS
 from featstore.errors import InputError
 from featstore.quantise import fitting, quantise, residual_of
 
@@ -45,7 +45,7 @@ def test_a_residual_that_nobody_stores_may_be_anything() -> None:
     parts = Parts(half(6e4), half(-6e4), half(0))
     assert list(quantise(parts, ("raw", "clean"))) == ["raw", "clean"]
     with pytest.raises(InputError, match=r"residual feature of magnitude 1\.2e\+05 does not fit float16"):
-        quantise(parts, VARIANTS)
+        quantise(parts, PARTS)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

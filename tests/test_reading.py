@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from featstore.compute import VARIANTS
+from featstore.compute import PARTS
 from featstore.errors import CorruptError, NotInStoreError
 from featstore.reading import ShardPool, ShardReader
 from featstore.shard import Failure, ShardHeader, ShardWriter, read_contents
@@ -27,7 +27,7 @@ def write(path: Path, variants: Sequence[str] = THREE, rows: int = 5, tokens: in
     header = ShardHeader("d", "b", "0" * 64, "{}", tuple(variants), SHAPE[:2], SHAPE[2], tokens, "{}")
     with ShardWriter(path, header, 8) as shard:
         for row in range(rows):
-            maps = {name: sample(row, column) for column, name in enumerate(VARIANTS)}
+            maps = {name: sample(row, column) for column, name in enumerate(PARTS)}
             prefix = np.full((tokens, SHAPE[2]), row, np.float16) if tokens else None
             shard.add(f"{row}", f"{row}" * 64, maps, prefix, {})
         shard.seal()
@@ -43,11 +43,11 @@ def flip(path: Path, name: str, row: int) -> None:
 
 
 def test_samples_are_those_that_plain_h5py_reads(tmp_path: Path) -> None:
-    reader = ShardReader(write(tmp_path / "s.h5", VARIANTS))
+    reader = ShardReader(write(tmp_path / "s.h5", PARTS))
     assert len(reader) == 5
     with h5py.File(tmp_path / "s.h5") as file:  # open at the same time
         for row in range(5):
-            for column, name in enumerate(VARIANTS):
+            for column, name in enumerate(PARTS):
                 found = reader.read(name, row)
                 np.testing.assert_array_equal(found, file[name][row])
                 np.testing.assert_array_equal(found, sample(row, column))

@@ -20,6 +20,7 @@ class Maps:
     artifact: NDArray[np.float32] | None
     prefix: NDArray[np.float32] | None
     stats: Mapping[str, float]
+    clean_fine: NDArray[np.float32] | None = None
 
 
 def expected_clean(image: NDArray[np.uint8], scale: float = 1.0) -> NDArray[np.float32]:
@@ -29,6 +30,12 @@ def expected_clean(image: NDArray[np.uint8], scale: float = 1.0) -> NDArray[np.f
     base = np.zeros((*GRID, WIDTH), np.float32) + rows
     base[..., :3] += mean / 64
     return base * np.float32(scale)
+
+
+def expected_fine(image: NDArray[np.uint8], grid: tuple[int, int], scale: float = 1.0) -> NDArray[np.float32]:
+    """Another map (*grid, WIDTH) of the same image, every place of which differs."""
+    places = np.arange(grid[0] * grid[1] * WIDTH, dtype=np.float32).reshape(*grid, WIDTH)
+    return (places / 16 + np.float32(image.mean() / 64)) * np.float32(scale)
 
 
 def expected_artifact() -> NDArray[np.float32]:
@@ -41,13 +48,22 @@ class FakeDecomposer:
     method = "stage1/fake"
     forwards_per_image = 64
 
-    def __init__(self, scale: float = 1.0, batch_size: int = 2, pause: float = 0.0, poison: str = "") -> None:
+    def __init__(
+        self,
+        scale: float = 1.0,
+        batch_size: int = 2,
+        pause: float = 0.0,
+        poison: str = "",
+        fine_grid: tuple[int, int] | None = None,
+    ) -> None:
         self.scale, self.batch_size, self.pause, self.poison = scale, batch_size, pause, poison
-        self.variants = ("raw", "clean", "artifact", "residual")
+        self.fine_grid = fine_grid
+        self.variants = ("raw", "clean", "artifact", "residual", *(("clean_fine",) if fine_grid else ()))
         self.calls: list[int] = []
 
     def recipe(self) -> dict[str, Any]:
-        return {"backbone": {"id": "fake"}, "method": {"name": "stage1", "scale": self.scale}}
+        fine = {"clean_grid": list(self.fine_grid)} if self.fine_grid else {}
+        return {"backbone": {"id": "fake"}, "method": {"name": "stage1", "scale": self.scale} | fine}
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> tuple[NDArray[np.uint8], str]:
         return image, key
@@ -63,7 +79,8 @@ class FakeDecomposer:
         clean, artifact = expected_clean(image, self.scale), expected_artifact()
         residual = np.full_like(clean, 0.25)
         stats = {"norm_max": float(image.max()), "heldout_r2": 0.5, "seconds": time.monotonic() % 1}
-        return Maps(clean + artifact + residual, clean, artifact, np.ones((1, WIDTH), np.float32), stats)
+        fine = expected_fine(image, self.fine_grid, self.scale) if self.fine_grid else None
+        return Maps(clean + artifact + residual, clean, artifact, np.ones((1, WIDTH), np.float32), stats, fine)
 
 
 def make_folder(folder: Path, count: int = 6, seed: int = 0) -> Path:
