@@ -6,8 +6,12 @@ Method: Denoising Vision Transformers, Yang et al., ECCV 2024, arXiv 2401.02957;
 from .aliases import ALIASES, backbone_id, resolve
 from .backbone import Backbone
 from .decomposition import Decomposition
+from .encoding import GridOptions
 from .errors import BackboneError, DvtError, HubError, SolverError, WeightsError
-from .lstsq import LstsqFit, LstsqOptions, solve
+from .field import FieldOptions
+from .field_fit import FieldFit, fit_field
+from .lstsq import LstsqOptions, solve, solve_many
+from .nodes import LstsqFit, node_grid
 from .raw import RawDecomposer
 from .stage1 import Stage1Decomposer
 from .views import Crop, ViewOptions, patch_centres, sample_crops
@@ -20,6 +24,9 @@ __all__ = [
     "Crop",
     "Decomposition",
     "DvtError",
+    "FieldFit",
+    "FieldOptions",
+    "GridOptions",
     "HubError",
     "LstsqFit",
     "LstsqOptions",
@@ -30,9 +37,12 @@ __all__ = [
     "WeightsError",
     "backbone_id",
     "demo_weights_path",
+    "fit_field",
+    "node_grid",
     "patch_centres",
     "read_weights",
     "resolve",
     "sample_crops",
     "solve",
+    "solve_many",
 ]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .backbone import Backbone
 from .decomposition import Decomposition
-from .lstsq import LstsqFit, LstsqOptions, solve
+from .lstsq import LstsqOptions, solve
+from .nodes import LstsqFit
 from .preprocess import normalise
 from .quality import heldout, norms, shares
 from .raw import as_tensor

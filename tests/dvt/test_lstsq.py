@@ -6,7 +6,8 @@ from planted import Plant, plant
 
 from dvt import LstsqOptions, SolverError, solve
 from dvt.banded import BlockCholesky
-from dvt.lstsq import node_grid, solve_many
+from dvt.lstsq import solve_many
+from dvt.nodes import node_grid
 from dvt.normal import Stencil, roughness
 
 

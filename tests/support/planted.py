@@ -33,10 +33,11 @@ def plant(
     sparse: float = 0.05,
     cycles: float = 6.0,
     shape: tuple[int, int] | None = None,
+    rank: int | None = None,
 ) -> Plant:
     """``views`` crops of 10-50 % of an image, the whole image first, as (v, side, side, channels) features.
 
-    ``shape`` (rows, columns) replaces side × side.
+    ``shape`` (rows, columns) replaces side × side; of ``rank``, the field is that many random fields mixed into the channels.
     """
     generator = np.random.default_rng(seed)
     rows, columns = shape or (side, side)
@@ -50,7 +51,9 @@ def plant(
         [np.stack(np.meshgrid(x + across * w, y + down * h, indexing="xy"), axis=-1) for x, y, w, h in boxes]
     )
     seeds = generator.integers(1 << 30)
-    clean = field(places, channels, np.random.default_rng(seeds), cycles)
+    clean = field(places, rank or channels, np.random.default_rng(seeds), cycles)
+    if rank:
+        clean = clean @ (generator.standard_normal((rank, channels)) / np.sqrt(rank))
     artifact = generator.standard_normal((rows, columns, channels))
     artifact -= artifact.mean(axis=(0, 1))
     features = clean + artifact + noise * generator.standard_normal(clean.shape)
