@@ -6,7 +6,7 @@ from torch import nn
 
 from .errors import BackboneError
 
-__all__ = ["check_architecture", "check_layer", "check_size", "create", "default_size", "patch_size", "resize_input"]
+__all__ = ["check_architecture", "check_layer", "create", "default_size", "patch_size"]
 
 NEAR = 518
 
@@ -28,9 +28,10 @@ def check_architecture(timm_name: str) -> None:
 
 def patch_size(model: nn.Module, timm_name: str) -> int:
     """Return the patch's side [pixels]; raises BackboneError for what is no plain ViT."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if patch is None or not hasattr(model, "forward_intermediates") or not hasattr(model, "blocks"):
+    ratio = getattr(getattr(model, "patch_embed", None), "feat_ratio", None)
+    if ratio is None or not hasattr(model, "forward_intermediates") or not hasattr(model, "blocks"):
         raise BackboneError(f"{timm_name} has no grid of patch tokens: choose a vision transformer (dinov2_b, mae_b …)")
+    patch = ratio(as_scalar=False)  # of a hybrid, its stem's pixels as well
     if patch[0] != patch[1]:
         raise BackboneError(f"{timm_name} has patches of {patch[0]}×{patch[1]} pixels: only square ones are supported")
     return int(patch[0])
@@ -48,26 +49,9 @@ def default_size(model: nn.Module, patch: int) -> tuple[int, int]:
     return side, side
 
 
-def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
-    """Return ``size`` where the patch divides it; raises BackboneError naming the nearest that it does."""
-    if any(side % patch or side < patch for side in size):
-        near = "x".join(str(max(1, round(side / patch)) * patch) for side in size)
-        raise BackboneError(f"the input size {size[0]}x{size[1]} is no multiple of the patch ({patch}): {near} is")
-    return size
-
-
 def check_layer(layer: int | None, model: nn.Module) -> int:
-    """Return the block to take, counted from 0; raises BackboneError where there is none."""
+    """Return the block to take, counted from 0; negative ones count from the end. Raises BackboneError where there is none."""
     depth = len(model.blocks)  # type: ignore[arg-type]
-    if layer is not None and not 0 <= layer < depth:
-        raise BackboneError(f"there is no layer {layer}: this backbone has layers 0 to {depth - 1}")
-    return depth - 1 if layer is None else layer
-
-
-def resize_input(model: nn.Module, size: tuple[int, int], timm_name: str) -> None:
-    """Set a model's input size; timm resamples its position embedding."""
-    if tuple(model.patch_embed.img_size or ()) == size:  # type: ignore[union-attr, arg-type]
-        return
-    if not hasattr(model, "set_input_size"):
-        raise BackboneError(f"{timm_name} takes no other input size than its own {model.patch_embed.img_size}")  # type: ignore[union-attr]
-    model.set_input_size(img_size=size)  # type: ignore[operator]
+    if layer is not None and not -depth <= layer < depth:
+        raise BackboneError(f"there is no layer {layer}: this backbone has layers 0 to {depth - 1} (-1 is the last)")
+    return depth - 1 if layer is None else layer % depth

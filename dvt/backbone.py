@@ -11,17 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .aliases import backbone_id, resolve
-from .architecture import (
-    check_architecture,
-    check_layer,
-    check_size,
-    create,
-    default_size,
-    patch_size,
-    resize_input,
-)
+from .architecture import check_architecture, check_layer, create, default_size, patch_size
 from .errors import BackboneError, HubError
 from .hub import create_pretrained
+from .patches import centres_along, check_fit, check_stride, grid_of, resize_input
+from .tokens import fused_attention, tokens_after
 from .weights import demo_weights_path, fit_to, load_strictly, read_weights, state_digest
 
 __all__ = ["Backbone"]
@@ -33,9 +27,9 @@ DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 class Backbone:
     """A timm vision transformer with fixed weights, input size, layer and precision.
 
-    Attributes: ``id`` (alias or timm name), ``timm_name``, ``patch`` [pixels], ``input_size`` (height, width) [pixels],
-    ``grid`` (H, W) [patches], ``width`` C, ``prefix_tokens`` T, ``layer`` (from 0), ``norm``, ``mean`` and ``std`` [0, 1],
-    ``interpolation``, ``device``, ``weights_digest`` (SHA-256, hex) and ``weights_source`` in words.
+    Attributes: ``id`` (alias or timm name), ``timm_name``, ``patch`` and ``stride`` [pixels], ``input_size`` (height, width)
+    [pixels], ``grid`` (H, W) [patches], ``width`` C, ``prefix_tokens`` T, ``layer`` (from 0), ``norm``, ``mean`` and ``std``
+    [0, 1], ``interpolation``, ``device``, ``fused_attention``, ``weights_digest`` (SHA-256, hex), ``weights_source`` in words.
     """
 
     def __init__(
@@ -48,19 +42,22 @@ class Backbone:
         norm: bool,
         device: torch.device,
         dtype: str,
+        stride: int | None = None,
     ) -> None:
         self.id, self.timm_name = backbone_id(timm_name), timm_name
         self.weights_source, self.weights_digest = weights_source, state_digest(model)
         self.patch = patch_size(model, timm_name)
-        self.input_size = check_size(input_size or default_size(model, self.patch), self.patch)
-        self.grid = (self.input_size[0] // self.patch, self.input_size[1] // self.patch)
+        self.stride = check_stride(stride, self.patch)
+        self.input_size = check_fit(input_size or default_size(model, self.patch), self.patch, self.stride)
+        self.grid = grid_of(self.input_size, self.patch, self.stride)
         self.layer, self.depth = check_layer(layer, model), len(model.blocks)  # type: ignore[arg-type]
         self.norm, self.dtype, self.device = norm, dtype, device
         config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
         self.mean = tuple(float(value) for value in config["mean"])
         self.std = tuple(float(value) for value in config["std"])
         self.interpolation = str(config["interpolation"])
-        resize_input(model, self.input_size, timm_name)
+        resize_input(model, self.input_size, self.patch, self.stride, timm_name)
+        self.fused_attention = fused_attention(model)
         self.model = model.eval().requires_grad_(False).to(device)
         tokens, prefix = self.forward(torch.zeros(1, 3, *self.input_size, device=device))
         self.width, self.prefix_tokens = tokens.shape[-1], prefix.shape[1]
@@ -72,6 +69,7 @@ class Backbone:
         *,
         weights: Path | str | None = None,
         input_size: tuple[int, int] | None = None,
+        stride: int | None = None,
         layer: int | None = None,
         norm: bool = True,
         device: str = "auto",
@@ -82,8 +80,9 @@ class Backbone:
 
         ``weights`` is a file (safetensors, pth, ONNX), ``"hub"``, ``"demo"`` (those of the demo extra), ``"random"``, or None:
         the hub, else the demo weights where the backbone is theirs. ``input_size`` is (height, width) [pixels], None for 518
-        with patch 14, 512 with patch 16, as in the paper. ``layer`` None is the last. ``dtype`` is float32 or bfloat16
-        (autocast); None takes bfloat16 on a GPU. Raises BackboneError, WeightsError, HubError.
+        with patch 14, 512 with patch 16, as in the paper. ``stride`` [pixels] below the patch lets patches overlap, for a finer
+        grid; None is the patch. ``layer`` counts from 0, negative ones from the end; None is the last. ``dtype`` is float32
+        or bfloat16 (autocast); None takes bfloat16 on a GPU. Raises BackboneError, WeightsError, HubError.
         """
         timm_name = resolve(name)
         check_architecture(timm_name)
@@ -92,7 +91,7 @@ class Backbone:
         precision = dtype or ("bfloat16" if where.type == "cuda" else "float32")
         if precision not in DTYPES:
             raise BackboneError(f"unknown dtype {precision!r}: choose from {', '.join(DTYPES)}")
-        return cls(timm_name, model, source, input_size, layer, norm, where, precision)
+        return cls(timm_name, model, source, input_size, layer, norm, where, precision, stride)
 
     @torch.inference_mode()
     def forward(
@@ -104,20 +103,16 @@ class Backbone:
         """
         kind = DTYPES[self.dtype]
         with torch.autocast(self.device.type, kind) if kind else nullcontext():
-            (found,) = self.model.forward_intermediates(  # type: ignore[operator]
-                images,
-                indices=[self.layer],
-                norm=self.norm,
-                return_prefix_tokens=True,
-                output_fmt="NLC",
-                intermediates_only=True,
-                stop_early=True,
-            )
-        patches, prefix = found if isinstance(found, tuple) else (found, None)  # timm gives no pair where T is 0
-        tokens = patches.float().reshape(len(images), *self.grid, -1)
-        if prefix is None:
-            prefix = tokens.new_zeros(len(images), 0, tokens.shape[-1])
-        return tokens, prefix.float()
+            patches, prefix = tokens_after(self.model, images, self.layer, self.norm)
+        return patches.float().reshape(len(images), *self.grid, -1), prefix.float()
+
+    def centres(self) -> tuple[Float[Tensor, " rows"], Float[Tensor, " columns"]]:
+        """Return where the centres of the patches lie: shares of the input's height and width in (0, 1), float64."""
+        rows, columns = (
+            centres_along(count, side, self.patch, self.stride)
+            for count, side in zip(self.grid, self.input_size, strict=True)
+        )
+        return rows, columns
 
     def recipe(self) -> dict[str, Any]:
         """Return everything of the backbone that decides the numbers, JSON-ready."""
@@ -127,7 +122,7 @@ class Backbone:
             "layer": self.layer,
             "norm": self.norm,
             "input": list(self.input_size),
-            "stride": self.patch,
+            "stride": self.stride,
             "resize": "squash",
             "interpolation": self.interpolation,
             "mean": list(self.mean),

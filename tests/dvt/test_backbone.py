@@ -98,6 +98,7 @@ def test_aliases_are_timm_models_and_name_their_folders() -> None:
         ("resnet18", {}, "no grid of patch tokens"),
         ("vit_tiny_patch16_224", {"input_size": (30, 32)}, "32x32 is"),
         ("vit_tiny_patch16_224", {"layer": 12}, "layers 0 to 11"),
+        ("vit_tiny_patch16_224", {"layer": -13}, "layers 0 to 11"),
         ("vit_tiny_patch16_224", {"device": "cuda:99"}, "no device 'cuda:99'"),
         ("vit_tiny_patch16_224", {"device": "abacus"}, "no device 'abacus'"),
         ("vit_tiny_patch16_224", {"dtype": "float8"}, "unknown dtype"),
