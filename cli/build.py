@@ -56,7 +56,13 @@ class Size(click.ParamType[tuple[int, int]]):
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
 @click.option("--input-size", type=Size(), help="What images are resized to [pixels].  [default: the model's]")
-@click.option("--layer", type=click.IntRange(min=0), metavar="N", help="Block to take, from 0.  [default: the last]")
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels from patch to patch; below the patch they overlap.  [default: the patch]",
+)
+@click.option("--layer", type=int, metavar="N", help="Block to take, from 0; -1 is the last.  [default: the last]")
 @click.option("--norm/--no-norm", default=True, help="Apply the model's final norm.")
 @click.option("--views", type=click.IntRange(min=1), default=64, metavar="N", help="stage1: crops to fit an image.")
 @click.option(

@@ -22,7 +22,7 @@ PACKAGES = ("featstore-dvt", "torch", "timm", "numpy", "pillow", "h5py", "duckdb
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """What the command line decides about the model and the method; sizes in pixels, layers counted from 0."""
+    """What the command line decides about the model and the method; sizes in pixels, layers from 0, or from the end."""
 
     backbone: str
     weights: str | None
@@ -40,6 +40,7 @@ class ComputeOptions:
     rounds: int
     seed: int
     clean_grid: tuple[int, int] | None = None
+    stride: int | None = None
 
     def __post_init__(self) -> None:
         if self.clean_grid is not None and self.method == "raw":
@@ -55,6 +56,7 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
         options.backbone,
         weights=options.weights if named or options.weights is None else Path(options.weights),
         input_size=options.input_size,
+        stride=options.stride,
         layer=options.layer,
         norm=options.norm,
         device=options.device,
