@@ -12,18 +12,31 @@ from torch import Tensor
 from .errors import SolverError
 from .preprocess import squash
 
-__all__ = ["Crop", "ViewOptions", "patch_centres", "render", "sample_crops", "whole"]
+__all__ = [
+    "Crop",
+    "ViewOptions",
+    "cell_centres",
+    "lattice",
+    "patch_centres",
+    "patch_lines",
+    "render",
+    "sample_crops",
+    "whole",
+]
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """How views are drawn. Defaults are the paper's (arXiv 2401.02957, appendix A) but for their number.
+    """How views are drawn. Defaults are the paper's (arXiv 2401.02957, appendix A) unless said.
 
     ``views``: crops to fit, beside the whole image, which always takes part (the paper: 768). ``holdout``: crops kept out
     of the fit to judge it by (ours). ``area``: share of the image a crop covers. ``aspect``: of a crop's width to its
     height, both as shares of the image's. ``flip``: probability of a mirrored crop. ``spread``: whether the crops to fit are
-    spread evenly instead of drawn independently (ours; the paper draws independently). ``seed``: of the crops, with the
-    image's key.
+    spread evenly instead of drawn independently (ours; the paper draws independently). ``cut``: ``"full"`` cuts crops from
+    the full-resolution image (ours), ``"squashed"`` from the image resized to the model's input, as the paper's code does, so
+    that crops carry no extra detail. ``place``: ``"centres"`` puts a feature at its patch's centre (ours), ``"edges"`` spreads
+    the features from edge to edge of the crop, as the paper's code does: up to half a patch off. ``seed``: of the crops,
+    with the image's key.
     """
 
     views: int = 64
@@ -32,6 +45,8 @@ class ViewOptions:
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     spread: bool = True
+    cut: str = "full"
+    place: str = "centres"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,6 +55,13 @@ class ViewOptions:
             raise SolverError("stage 1 needs at least one view to fit, and no negative number to hold out")
         if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1]:
             raise SolverError("area must lie in (0, 1] and aspect above 0, smallest first")
+        if self.cut not in ("full", "squashed") or self.place not in ("centres", "edges"):
+            raise SolverError("cut is full or squashed, place is centres or edges")
+
+    @classmethod
+    def faithful(cls, views: int = 768, holdout: int = 8, seed: int = 0) -> "ViewOptions":
+        """Return the original code's views, its misplaced features and its crops without detail included."""
+        return cls(views=views, holdout=holdout, spread=False, cut="squashed", place="edges", seed=seed)
 
 
 @dataclass(frozen=True)
@@ -88,24 +110,45 @@ def place(options: ViewOptions, image_size: tuple[int, int], draw: Sequence[floa
     return Crop(left, top, crop_width, crop_height, draw[4] < options.flip)
 
 
+def patch_lines(
+    crops: Sequence[Crop],
+    image_size: tuple[int, int],
+    centres: tuple[Float[Tensor, "rows"], Float[Tensor, "columns"]],
+) -> tuple[Float[Tensor, "views rows"], Float[Tensor, "views columns"]]:
+    """Return where the rows and the columns of every view's patches lie in the whole image, in [0, 1], float32.
+
+    ``centres`` are those of the model's input, (j + ½)/W where patches lie side by side. A patch at share c of a crop from
+    ``left`` over ``width`` pixels lies at (left + c·width) / image width; in a mirrored view column j shows what W−1−j would.
+    """
+    down, across = (line.double() for line in centres)
+    boxes = torch.tensor([[c.left, c.top, c.width, c.height] for c in crops], dtype=torch.float64)
+    flips = torch.tensor([c.flip for c in crops])
+    steps = torch.where(flips[:, None], across.flip(0), across)
+    columns = (boxes[:, 0:1] + steps * boxes[:, 2:3]) / image_size[1]
+    rows = (boxes[:, 1:2] + down * boxes[:, 3:4]) / image_size[0]
+    return rows.float(), columns.float()
+
+
+def lattice(rows: Float[Tensor, "*v h"], columns: Float[Tensor, "*v w"]) -> Float[Tensor, "*v h w 2"]:
+    """Return the places (x, y) where rows and columns cross."""
+    shape = (*rows.shape, columns.shape[-1])
+    return torch.stack([columns[..., None, :].expand(shape), rows[..., :, None].expand(shape)], dim=-1)
+
+
+def cell_centres(grid: tuple[int, int]) -> tuple[Float[Tensor, "rows"], Float[Tensor, "columns"]]:
+    """Return the centres of H×W equal cells, (j + ½)/W, as rows and columns in (0, 1), float64."""
+    rows, columns = ((torch.arange(count, dtype=torch.float64) + 0.5) / count for count in grid)
+    return rows, columns
+
+
 def patch_centres(
     crops: Sequence[Crop], image_size: tuple[int, int], grid: tuple[int, int]
 ) -> Float[Tensor, "views rows columns 2"]:
     """Return where the centre of every patch of every view lies in the whole image: (x, y) in [0, 1], float32.
 
-    Patch j of W in a crop from ``left`` over ``width`` pixels has its centre at (left + (j + ½)·width/W) / image width;
-    in a mirrored view patch j shows what W−1−j would.
+    Patches lie side by side; ``patch_lines`` says where.
     """
-    rows, columns = grid
-    boxes = torch.tensor([[c.left, c.top, c.width, c.height] for c in crops], dtype=torch.float64)
-    flips = torch.tensor([c.flip for c in crops])
-    across = (torch.arange(columns, dtype=torch.float64) + 0.5) / columns
-    down = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows
-    steps = torch.where(flips[:, None], across.flip(0), across)
-    x = (boxes[:, 0:1] + steps * boxes[:, 2:3]) / image_size[1]
-    y = (boxes[:, 1:2] + down * boxes[:, 3:4]) / image_size[0]
-    shape = (len(crops), rows, columns)
-    return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1).float()
+    return lattice(*patch_lines(crops, image_size, cell_centres(grid)))
 
 
 def render(

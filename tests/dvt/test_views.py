@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from dvt import Crop, SolverError, ViewOptions, patch_centres, sample_crops
 from dvt.preprocess import normalise, squash
-from dvt.views import render, whole
+from dvt.resample import resize_views
+from dvt.views import patch_lines, render, whole
 
 SIZE = (300, 420)
 
@@ -95,5 +97,36 @@ def test_normalise_is_the_formula() -> None:
 
 @pytest.mark.parametrize("bad", [{"views": 0}, {"holdout": -1}, {"area": (0.5, 0.1)}, {"area": (0.0, 2.0)}])
 def test_options_without_sense_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(SolverError):
+        ViewOptions(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_views_by_matrix_products_are_the_views_one_by_one(interpolation: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 12, 16, generator=generator)
+    image = (F.interpolate(coarse, (90, 120), mode="bicubic").clamp(0, 1)[0] * 255).to(torch.uint8)
+    crops = [
+        whole((90, 120)),
+        *sample_crops(ViewOptions(area=(0.05, 0.9)), (90, 120), "x", "fit", 12),
+        Crop(3, 4, 1, 1, True),
+    ]
+    together = resize_views(image, crops, (42, 56), interpolation)
+    for crop, view in zip(crops, together, strict=True):
+        one = render(image, crop, (42, 56), interpolation)
+        assert (one.int() - view.int()).abs().max() <= 1
+
+
+def test_edges_are_the_original_codes_places() -> None:
+    crops = [Crop(10, 20, 40, 30, False), Crop(10, 20, 40, 30, True)]
+    edges = (torch.linspace(0, 1, 3), torch.linspace(0, 1, 5))
+    rows, columns = patch_lines(crops, (100, 200), edges)
+    torch.testing.assert_close(rows[0], torch.linspace(0.2, 0.5, 3))
+    torch.testing.assert_close(columns[0], torch.linspace(0.05, 0.25, 5))
+    torch.testing.assert_close(columns[1], torch.linspace(0.05, 0.25, 5).flip(0))
+
+
+@pytest.mark.parametrize("bad", [{"views": 0}, {"area": (0.5, 0.1)}, {"cut": "half"}, {"place": "corners"}])
+def test_views_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(SolverError):
         ViewOptions(**bad)  # type: ignore[arg-type]
