@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from featstore.build import BuildReport, Listener, build_version
 from featstore.compute import VARIANTS, Decomposer
 from featstore.errors import InputError, NotInStoreError
 from featstore.index import IndexReport
 from featstore.plan import Plan, Request, make_plan
+from featstore.pooled import pool_artifact
 from featstore.query import restricted
 
 from . import demo, options
@@ -17,26 +20,12 @@ from .compute import ComputeOptions, environment, load_backbone, make_decomposer
 from .index import report_index, run_index
 from .printing import bytes_text, emit_json, plural, seconds_text
 from .progress import Progress
+from .stage1_options import stage1_options
 
 __all__ = ["build"]
 
 FAILED = 3
 WAIT = 24 * 3600.0
-
-
-class Size(click.ParamType[tuple[int, int]]):
-    """``518`` or ``518x392`` (height x width) [pixels]."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
-        """Parse one or two numbers."""
-        if isinstance(value, tuple):
-            return value
-        words = str(value).lower().replace("×", "x").split("x")
-        if len(words) > 2 or not all(word.isdigit() and int(word) for word in words):
-            self.fail(f"{value!r} is no size: give 518, or 518x392 for height x width", parameter, context)
-        return int(words[0]), int(words[-1])
 
 
 @click.command(context_settings={"show_default": True})
@@ -55,7 +44,7 @@ class Size(click.ParamType[tuple[int, int]]):
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
-@click.option("--input-size", type=Size(), help="What images are resized to [pixels].  [default: the model's]")
+@click.option("--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]")
 @click.option(
     "--stride",
     type=click.IntRange(min=1),
@@ -64,15 +53,11 @@ class Size(click.ParamType[tuple[int, int]]):
 )
 @click.option("--layer", type=int, metavar="N", help="Block to take, from 0; -1 is the last.  [default: the last]")
 @click.option("--norm/--no-norm", default=True, help="Apply the model's final norm.")
-@click.option("--views", type=click.IntRange(min=1), default=64, metavar="N", help="stage1: crops to fit an image.")
 @click.option(
-    "--holdout", type=click.IntRange(min=0), default=8, metavar="N", help="stage1: crops to judge the fit by."
+    "--solver", type=click.Choice(["lstsq", "field"]), help="stage1: direct, or the paper's.  [default: lstsq]"
 )
-@click.option("--nodes", type=click.IntRange(min=2), default=64, metavar="N", help="stage1: nodes along the long side.")
-@click.option("--clean-grid", type=Size(), help="stage1: store clean on this grid, too, as clean_fine: 74x74.")
-@click.option("--smooth", type=click.FloatRange(min=0), default=0.1, help="stage1: weight of smoothness, lambda.")
-@click.option("--rounds", type=click.IntRange(min=0), default=1, help="stage1: rounds of robust reweighting.")
-@click.option("--seed", type=int, default=0, help="stage1: seed of the crops.")
+@click.option("--views", type=click.IntRange(min=1), metavar="N", help="stage1: crops to fit an image.  [default: 64]")
+@stage1_options
 @click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")
@@ -110,7 +95,7 @@ def build(
     indexed = index_first(root, name, source, layout, quiet=as_json)
     request = Request(name, "", variants, where, limit, retry_failed, shard_size)
     backbone = load_backbone(compute)
-    decomposer = make_decomposer(compute, backbone)
+    decomposer = make_decomposer(compute, backbone, load_prior(root, compute, backbone))
     request = Request(
         name, backbone.id, variants, where, limit, retry_failed, shard_size, environment(backbone), provenance()
     )
@@ -123,6 +108,19 @@ def build(
     picture = demo.draw(root, report) if name == demo.NAME else None
     report_build(report, picture, as_json)
     return FAILED if report.failed or (indexed and indexed.problems) else 0
+
+
+def load_prior(root: Path, compute: ComputeOptions, backbone: Any) -> NDArray[np.float32] | None:
+    """Return the artifact pooled over --artifact-prior's version; raises InputError where that is another model's."""
+    if compute.artifact_prior is None:
+        return None
+    pooled = pool_artifact(root, compute.artifact_prior)
+    if pooled.backbone != backbone.recipe():
+        raise InputError(
+            f"{pooled.version} was made with another backbone, weights, input or layer: its artifact is no prior"
+        )
+    click.echo(f"artifact prior: the mean over {plural(pooled.images, 'image')} of {pooled.version}", err=True)
+    return pooled.mean
 
 
 def index_first(root: Path, name: str, source: Path | None, layout: str | None, quiet: bool) -> IndexReport | None:
@@ -151,6 +149,8 @@ def announce(weights: str, decomposer: Decomposer, given: dict[str, Any]) -> Non
         click.echo(f"method {decomposer.method}: the best at hand, since no denoiser is trained yet", err=True)
     if given["weights"] is None and weights.startswith("demo"):
         click.echo("the hub cannot be reached: demo weights are used; --weights FILE takes others", err=True)
+    for note in getattr(decomposer, "notes", ()):
+        click.echo(note, err=True)
     height, width = decomposer.grid
     click.echo(
         f"{decomposer.method}: {plural(decomposer.forwards_per_image, 'forward')} an image, {height}×{width} patches, "

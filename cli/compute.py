@@ -4,19 +4,23 @@ import platform
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from featstore.compute import Decomposer
 from featstore.errors import InputError
 
 if TYPE_CHECKING:
-    from dvt import Backbone
+    from dvt import Backbone, FieldOptions, LstsqOptions, ViewOptions
 
 __all__ = ["ComputeOptions", "environment", "load_backbone", "make_decomposer", "provenance"]
 
+VIEWS = 64
 PACKAGES = ("featstore-dvt", "torch", "timm", "numpy", "pillow", "h5py", "duckdb")
 
 
@@ -33,11 +37,20 @@ class ComputeOptions:
     layer: int | None
     norm: bool
     dtype: str | None
-    views: int
+    solver: str | None
+    views: int | None
     holdout: int
-    nodes: int
-    smooth: float
+    area: tuple[float, float] | None
+    nodes: int | None
+    smooth: float | tuple[float, ...]
     rounds: int
+    context: float
+    blend: float
+    artifact_prior: str | None
+    iterations: int | None
+    encoding: str
+    faithful: bool
+    memory: int | None
     seed: int
     clean_grid: tuple[int, int] | None = None
     stride: int | None = None
@@ -45,6 +58,12 @@ class ComputeOptions:
     def __post_init__(self) -> None:
         if self.clean_grid is not None and self.method == "raw":
             raise InputError("--clean-grid needs --method stage1: method raw gives no clean map")
+        if self.artifact_prior and (self.method == "raw" or self.solver == "field" or self.faithful):
+            raise InputError("--artifact-prior needs --method stage1 --solver lstsq")
+        if self.faithful and self.solver == "lstsq":
+            raise InputError(
+                "--faithful is the original's settings, whose solver is the field: leave out --solver lstsq"
+            )
 
 
 def load_backbone(options: ComputeOptions) -> "Backbone":
@@ -65,17 +84,48 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
     )
 
 
-def make_decomposer(options: ComputeOptions, backbone: "Backbone") -> Decomposer:
-    """Return what computes the method chosen."""
+def make_decomposer(
+    options: ComputeOptions, backbone: "Backbone", prior: NDArray[np.float32] | None = None
+) -> Decomposer:
+    """Return what computes the method chosen; ``prior`` (H, W, C) is an artifact known beforehand."""
     import dvt
 
     size = options.batch_size or (32 if backbone.device.type == "cuda" else 4)
     if options.method == "raw":
         return dvt.RawDecomposer(backbone, batch_size=size)
-    views = dvt.ViewOptions(views=options.views, holdout=options.holdout, seed=options.seed)
-    solver = dvt.LstsqOptions(nodes=options.nodes, smooth=options.smooth, rounds=options.rounds)
-    fine: dict[str, Any] = {"fine_grid": options.clean_grid} if options.clean_grid else {}
-    return dvt.Stage1Decomposer(backbone, views, solver, batch_size=size, **fine)
+    return dvt.Stage1Decomposer(
+        backbone,
+        view_options(options),
+        solver_options(options),
+        batch_size=size,
+        blend=options.blend,
+        context=options.context,
+        prior=None if prior is None else dvt.as_map(prior),
+        fine_grid=options.clean_grid,
+        memory=options.memory,
+        encoding=options.encoding,
+    )
+
+
+def view_options(options: ComputeOptions) -> "ViewOptions":
+    """Return how views are drawn."""
+    import dvt
+
+    if options.faithful:
+        drawn = dvt.ViewOptions.faithful(options.views or 768, options.holdout, options.seed)
+    else:
+        drawn = dvt.ViewOptions(views=options.views or VIEWS, holdout=options.holdout, seed=options.seed)
+    return replace(drawn, area=options.area) if options.area else drawn
+
+
+def solver_options(options: ComputeOptions) -> "LstsqOptions | FieldOptions":
+    """Return the solver with its parameters."""
+    import dvt
+
+    if options.solver == "field" or options.faithful:
+        field = dvt.FieldOptions.faithful() if options.faithful else dvt.FieldOptions()
+        return replace(field, iterations=options.iterations or field.iterations)
+    return dvt.LstsqOptions(nodes=options.nodes, smooth=options.smooth, rounds=options.rounds)
 
 
 def environment(backbone: "Backbone") -> dict[str, str]:

@@ -8,7 +8,7 @@ import click
 
 from featstore.root import resolve_root
 
-__all__ = ["Variants", "as_json", "dry_run", "root", "source_options"]
+__all__ = ["Size", "Variants", "as_json", "dry_run", "root", "source_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,3 +44,18 @@ class Variants(click.ParamType[tuple[str, ...]]):
         if isinstance(value, tuple):
             return value
         return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """``518`` or ``518x392`` (height x width) [pixels]."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        """Parse one or two numbers."""
+        if isinstance(value, tuple):
+            return value
+        words = str(value).lower().replace("×", "x").split("x")
+        if len(words) > 2 or not all(word.isdigit() and int(word) for word in words):
+            self.fail(f"{value!r} is no size: give 518, or 518x392 for height x width", parameter, context)
+        return int(words[0]), int(words[-1])

@@ -12,7 +12,7 @@ from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .lstsq import LstsqOptions, solve, solve_many
 from .nodes import LstsqFit, node_grid
-from .raw import RawDecomposer
+from .raw import RawDecomposer, as_map
 from .stage1 import Stage1Decomposer
 from .views import Crop, ViewOptions, patch_centres, sample_crops
 from .weights import demo_weights_path, read_weights
@@ -35,6 +35,7 @@ __all__ = [
     "Stage1Decomposer",
     "ViewOptions",
     "WeightsError",
+    "as_map",
     "backbone_id",
     "demo_weights_path",
     "fit_field",

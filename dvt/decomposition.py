@@ -13,7 +13,8 @@ __all__ = ["Decomposition"]
 class Decomposition:
     """One image's maps (H, W, C) and prefix tokens (T, C): float32, on the CPU; None where the method gives none.
 
-    ``artifact`` has zero mean over positions. ``stats`` holds the figures of ``quality``.
+    ``artifact`` has zero mean over positions. ``clean_fine`` (H', W', C) is clean at the centres of another grid's cells.
+    ``stats`` holds the figures of ``quality``.
     """
 
     raw: Float[Tensor, "h w c"]
@@ -21,6 +22,7 @@ class Decomposition:
     artifact: Float[Tensor, "h w c"] | None = None
     prefix: Float[Tensor, "t c"] | None = None
     stats: Mapping[str, float] = field(default_factory=dict)
+    clean_fine: Float[Tensor, "high wide c"] | None = None
 
     @property
     def residual(self) -> Float[Tensor, "h w c"] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,12 +15,17 @@ from .decomposition import Decomposition
 from .preprocess import normalise, squash
 from .quality import norms
 
-__all__ = ["RawDecomposer", "as_tensor"]
+__all__ = ["RawDecomposer", "as_map", "as_tensor"]
 
 
 def as_tensor(image: NDArray[np.uint8]) -> UInt8[Tensor, "3 h w"]:
     """Return an (h, w, 3) image as a (3, h, w) tensor that shares its memory."""
     return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def as_map(values: NDArray[np.float32]) -> Float[Tensor, "h w c"]:
+    """Return an (h, w, c) map as a tensor of its own."""
+    return torch.from_numpy(np.array(values, np.float32))
 
 
 class RawDecomposer:

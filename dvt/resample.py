@@ -24,7 +24,7 @@ def resize_views(
     across = resize_weights(lefts, image.shape[2], size[1], interpolation).to(image.device)
     down = resize_weights(tops, image.shape[1], size[0], interpolation).to(image.device)
     lines = image.float().flatten(0, 1) @ across.mT  # (n, 3h, width)
-    views = down[:, None] @ lines.unflatten(1, (3, -1))
+    views = down[:, None] @ lines.reshape(len(crops), 3, image.shape[1], size[1])
     return views.round_().clamp_(0, 255).to(torch.uint8)
 
 

@@ -1,69 +1,114 @@
 """Method `stage1`: one image cleaned by what its own crops agree on (DVT, arXiv 2401.02957, section 3.2)."""
 
+import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .backbone import Backbone
 from .decomposition import Decomposition
-from .lstsq import LstsqOptions, solve
-from .nodes import LstsqFit
-from .preprocess import normalise
+from .errors import SolverError
+from .lstsq import LstsqOptions
+from .memory import Footprint, divide
+from .nodes import node_grid
+from .preprocess import squash
 from .quality import heldout, norms, shares
 from .raw import as_tensor
-from .views import Crop, ViewOptions, patch_centres, render, sample_crops, whole
+from .solvers import Fit, SolverOptions, figures_of, fit_images, notes, solver_name
+from .view_features import Batch, Views, extract
+from .views import Crop, ViewOptions, cell_centres, lattice, patch_lines, sample_crops, whole
 
-__all__ = ["Stage1Decomposer", "Views"]
+__all__ = ["Stage1Decomposer"]
 
-
-@dataclass(frozen=True)
-class Views:
-    """One image made ready: its pixels, the views to fit (the whole image first), and those to judge the fit by."""
-
-    image: UInt8[Tensor, "3 h w"]
-    fit: tuple[Crop, ...]
-    holdout: tuple[Crop, ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Return (height, width) [pixels]."""
-        return int(self.image.shape[1]), int(self.image.shape[2])
+IMAGES_TOGETHER = 4  # solved in one batch on a GPU, so that small blocks fill it
 
 
 class Stage1Decomposer:
-    """Stage 1 with the direct least-squares solver, one image a call, ``forward_batch`` views a forward.
+    """Stage 1, with the direct solver (``LstsqOptions``) or the paper's field (``FieldOptions``).
 
-    Clean is the fitted field at the whole image's patch centres, artifact the fitted map of positions with zero mean, raw
-    what the model gives for the whole image. Unlike the original, crops are cut from the full-resolution image and features
-    placed at patch centres (it cut them from the squashed image and placed them along the crop's edges).
+    Clean is S at the whole image's patch centres, plus a share ``blend`` of what S and G leave of the whole image's own
+    features; artifact is G, with zero mean; raw is what the model gives for the whole image; ``fine_grid`` (H', W') asks for
+    clean on another grid too. ``context`` weighs views by their area, ``prior`` is an artifact (H, W, C) known beforehand (both
+    lstsq's).
+    Unlike the original code, crops are cut from the full-resolution image and features placed at patch centres;
+    ``ViewOptions.faithful`` and ``FieldOptions.faithful`` do as it did. On a GPU ``memory`` bytes bound how many images are in
+    flight: views of the next run while those before are solved together.
     """
 
-    method = "stage1/lstsq"
     variants: tuple[str, ...] = ("raw", "clean", "artifact", "residual")
-    batch_size = 1
 
     def __init__(
         self,
         backbone: Backbone,
         views: ViewOptions | None = None,
-        solver: LstsqOptions | None = None,
+        solver: SolverOptions | None = None,
         batch_size: int = 4,
+        *,
+        blend: float = 0.0,
+        context: float = 0.0,
+        prior: Float[Tensor, "h w c"] | None = None,
+        fine_grid: tuple[int, int] | None = None,
+        memory: int | None = None,
+        encoding: str = "auto",
     ) -> None:
-        self.backbone, self.forward_batch = backbone, batch_size
-        self.views, self.solver = views or ViewOptions(), solver or LstsqOptions()
+        self.backbone, self.views, self.prior, self.encoding = backbone, views or ViewOptions(), prior, encoding
         self.grid, self.width, self.prefix_tokens = backbone.grid, backbone.width, backbone.prefix_tokens
+        self.blend, self.context, self.fine_grid = blend, context, fine_grid
+        self.solver = solver or LstsqOptions()
+        if isinstance(self.solver, LstsqOptions):
+            nodes = node_grid(self.solver.nodes, self.grid, sum(self.views.area) / 2)
+            self.solver = replace(self.solver, nodes=nodes)
+        elif prior is not None or context:
+            raise SolverError("a prior artifact and weights by context are the solver lstsq's: the field takes neither")
+        if prior is not None and tuple(prior.shape) != (*self.grid, self.width):
+            raise SolverError(f"the prior artifact has shape {tuple(prior.shape)}, not {(*self.grid, self.width)}")
+        self.notes = notes(self.solver, encoding, backbone.device)
+        self.method = f"stage1/{solver_name(self.solver)}"
+        if fine_grid:
+            self.variants = (*self.variants, "clean_fine")
         self.forwards_per_image = 1 + self.views.views + self.views.holdout
+        on_gpu = backbone.device.type == "cuda"
+        share = divide(self.footprint(), memory, batch_size, IMAGES_TOGETHER if on_gpu else 1, 2 if on_gpu else 1)
+        self.forward_batch, self.together, self.estimated_bytes = share.forward_batch, share.images, share.bytes
+        self.batch_size = 4 * self.together if on_gpu else 1
+
+    def footprint(self) -> Footprint:
+        """Return what decides the memory that one image takes."""
+        rows, columns = self.backbone.grid
+        height, width = self.backbone.input_size
+        nodes, entries = (0, 0)
+        if isinstance(self.solver, LstsqOptions):
+            high, wide = node_grid(self.solver.nodes, self.grid)
+            nodes = high * wide
+        else:
+            entries = sum(self.solver.grid.entries()) * self.solver.grid.features
+        model = sum(value.numel() * value.element_size() for value in self.backbone.model.parameters())
+        return Footprint(self.forwards_per_image, rows * columns, self.width, nodes, 3 * height * width, model, entries)
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that decides the numbers."""
-        method = {"name": "stage1", "solver": "lstsq", "views": asdict(self.views), "lstsq": asdict(self.solver)}
+        name = solver_name(self.solver)
+        method: dict[str, Any] = {
+            "name": "stage1",
+            "solver": name,
+            "views": asdict(self.views),
+            name: asdict(self.solver),
+        }
+        method |= {"blend": self.blend, "context": self.context}
+        if self.prior is not None:
+            data = self.prior.float().contiguous().cpu().numpy().astype("<f4").tobytes()
+            method["prior"] = hashlib.sha256(data).hexdigest()
+        if self.fine_grid:
+            method["clean_grid"] = list(self.fine_grid)
         return {"backbone": self.backbone.recipe(), "method": method}
 
     def seconds_per_image(self) -> float:
@@ -73,46 +118,91 @@ class Stage1Decomposer:
     def prepare(self, image: NDArray[np.uint8], key: str) -> Views:
         """Draw the views of an (h, w, 3) image; ``key`` names it, so that its crops are always the same."""
         pixels = as_tensor(image)
+        if self.views.cut == "squashed":
+            pixels = squash(pixels, self.backbone.input_size, "bilinear")
         size = int(pixels.shape[1]), int(pixels.shape[2])
         fit = sample_crops(self.views, size, key, "fit", self.views.views)
         holdout = sample_crops(self.views, size, key, "holdout", self.views.holdout)
         return Views(pixels, (whole(size), *fit), tuple(holdout))
 
     def decompose(self, prepared: Sequence[Views]) -> list[Decomposition]:
-        """Compute the images one after the other. Raises SolverError where views do not determine the solution."""
-        return [self.decompose_one(views) for views in prepared]
+        """Compute the images in groups of ``together``. Raises SolverError where views do not determine the solution.
 
-    def decompose_one(self, views: Views) -> Decomposition:
-        """Run the model on every view of one image, fit, and judge the fit."""
+        On a GPU a thread with a stream of its own solves one group while the next group's views run.
+        """
+        groups = [prepared[start : start + self.together] for start in range(0, len(prepared), self.together)]
+        if self.backbone.device.type != "cuda":
+            return [result for group in groups for result in self.finish(self.extract(group))]
+        results: list[Decomposition] = []
+        with ThreadPoolExecutor(1) as solving:
+            pending: Future[list[Decomposition]] | None = None
+            for group in groups:
+                batch = self.extract(group)
+                ready = torch.cuda.current_stream().record_event()
+                if pending is not None:
+                    results += pending.result()
+                pending = solving.submit(self.finish_aside, batch, ready)
+            results += pending.result() if pending else []
+        return results[: len(prepared)]  # the last group may have been filled up
+
+    def finish_aside(self, batch: Batch, ready: torch.cuda.Event) -> list[Decomposition]:
+        """Solve a group on a stream of its own once its features are there."""
+        stream = torch.cuda.Stream(self.backbone.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self.backbone.device), torch.cuda.stream(stream):
+            stream.wait_event(ready)
+            batch.features.record_stream(stream)
+            return self.finish(batch)
+
+    def extract(self, images: Sequence[Views]) -> Batch:
+        """Run the model on every view of a group, filled up by its first image so that every group is computed alike."""
+        on_gpu = self.backbone.device.type == "cuda"
+        missing = self.together - len(images) if on_gpu else 0
+        return extract(self.backbone, [*images, *([images[0]] * missing)], self.forward_batch)
+
+    def finish(self, batch: Batch) -> list[Decomposition]:
+        """Fit a group, take the maps apart and judge them."""
         started = time.perf_counter()
-        features, prefix = self.features((*views.fit, *views.holdout), views)
-        fitted = features[: len(views.fit)]
-        places = patch_centres(views.fit, views.size, self.grid).to(features.device)
-        fit = solve(fitted, places, self.solver)
-        parts = Decomposition(
-            raw=fitted[0].cpu(), clean=fit.sample(places[0]).cpu(), artifact=fit.artifact.cpu(), prefix=prefix.cpu()
+        lines = [self.lines(views, views.fit) for views in batch.images]
+        rows, columns = (torch.stack(line).to(batch.features.device) for line in zip(*lines, strict=True))
+        count = rows.shape[1]
+        weights = torch.stack([views.weights(self.context) for views in batch.images])
+        fits = fit_images(
+            batch.features[:, :count], rows, columns, weights, self.solver, self.prior, self.views.seed, self.encoding
         )
-        figures = norms(parts.raw) | shares(parts) | self.judge(fit, features[len(views.fit) :], views)
-        figures["seconds"] = time.perf_counter() - started
-        return Decomposition(parts.raw, parts.clean, parts.artifact, parts.prefix, figures)
+        parts = [
+            self.take_apart(fit, views, features, prefix)
+            for fit, views, features, prefix in zip(fits, batch.images, batch.features, batch.prefix, strict=True)
+        ]
+        seconds = batch.seconds + (time.perf_counter() - started) / len(fits)
+        return [replace(part, stats={**part.stats, "seconds": seconds}) for part in parts]
 
-    def features(self, crops: Sequence[Crop], views: Views) -> tuple[Float[Tensor, "v h w c"], Float[Tensor, "t c"]]:
-        """Return the features of all views (V, H, W, C) on the model's device, and the first view's prefix tokens."""
-        model = self.backbone
-        features = torch.empty(len(crops), *self.grid, self.width, device=model.device)
-        first = features.new_zeros(self.prefix_tokens, self.width)
-        for start in range(0, len(crops), self.forward_batch):
-            batch = crops[start : start + self.forward_batch]
-            pixels = [render(views.image, crop, model.input_size, model.interpolation) for crop in batch]
-            tokens, prefix = model.forward(normalise(torch.stack(pixels), model.mean, model.std, model.device))
-            features[start : start + len(batch)] = tokens
-            if start == 0:
-                first = prefix[0].clone()
-        return features, first
+    def lines(self, views: Views, crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
+        """Return where the rows and columns of the crops' patches lie in the image."""
+        centres = self.backbone.centres()
+        if self.views.place == "edges":
+            centres = (torch.linspace(0, 1, self.grid[0]), torch.linspace(0, 1, self.grid[1]))
+        return patch_lines(crops, views.size, centres)
 
-    def judge(self, fit: LstsqFit, features: Float[Tensor, "v h w c"], views: Views) -> dict[str, float]:
-        """Return the held-out figures."""
-        if not views.holdout:
-            return {}
-        places = patch_centres(views.holdout, views.size, self.grid).to(features.device)
-        return heldout(fit.sample(places) + fit.artifact, features)
+    def take_apart(
+        self, fit: Fit, views: Views, features: Float[Tensor, "v h w c"], prefix: Float[Tensor, "t c"]
+    ) -> Decomposition:
+        """Return an image's maps on the CPU with their figures."""
+        device, raw = features.device, features[0]
+        places = lattice(*self.lines(views, views.fit[:1]))[0].to(device)
+        clean = fit.sample(places)
+        left = self.blend * (raw - clean - fit.artifact)
+        fine = None
+        if self.fine_grid:
+            cells = lattice(*cell_centres(self.fine_grid)).float().to(device)
+            fine = (fit.sample(cells) + upsampled(left, self.fine_grid)).cpu()
+        parts = Decomposition(raw.cpu(), (clean + left).cpu(), fit.artifact.cpu(), prefix.cpu(), clean_fine=fine)
+        figures = norms(parts.raw) | shares(parts) | dict(figures_of(fit))
+        if views.holdout:
+            unseen = lattice(*self.lines(views, views.holdout)).to(device)
+            figures |= heldout(fit.sample(unseen) + fit.artifact, features[len(views.fit) :])
+        return replace(parts, stats=figures)
+
+
+def upsampled(left: Float[Tensor, "h w c"], grid: tuple[int, int]) -> Float[Tensor, "high wide c"]:
+    """Return a map at the centres of another grid's cells, bilinear."""
+    return F.interpolate(left.permute(2, 0, 1)[None], grid, mode="bilinear")[0].permute(1, 2, 0)

@@ -15,7 +15,7 @@ __all__ = ["Version", "describe_version", "find_version", "list_versions"]
 
 STATISTICS: tuple[str, ...] = (
     *("norm_min", "norm_median", "norm_max", "cos_raw_clean", "heldout_r2", "heldout_cos"),
-    *("artifact_share", "residual_share", "seconds"),
+    *("artifact_share", "residual_share", "smooth", "seconds"),
 )
 
 

@@ -21,7 +21,7 @@ def call(*arguments: str) -> int:
 def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fresh working folder, and a stand-in for the model."""
 
-    def decomposer(options: ComputeOptions, _: object) -> FakeDecomposer:
+    def decomposer(options: ComputeOptions, *_: object) -> FakeDecomposer:
         return FakeDecomposer(fine_grid=options.clean_grid)
 
     backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"))

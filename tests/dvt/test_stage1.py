@@ -10,7 +10,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from dvt import Backbone, Decomposition, LstsqOptions, RawDecomposer, Stage1Decomposer, ViewOptions
+from dvt import (
+    Backbone,
+    Decomposition,
+    FieldOptions,
+    GridOptions,
+    LstsqOptions,
+    RawDecomposer,
+    SolverError,
+    Stage1Decomposer,
+    ViewOptions,
+)
 
 pytestmark = [
     pytest.mark.weights,
@@ -87,3 +97,67 @@ def test_one_pixel_is_an_image_too(backbone: Backbone) -> None:
     result = decomposer.decompose([decomposer.prepare(np.full((1, 1, 3), 90, np.uint8), "dot")])[0]
     assert result.clean is not None
     assert torch.isfinite(result.clean).all()
+
+
+def test_clean_on_a_finer_grid_is_the_same_field_between(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
+    decomposer = Stage1Decomposer(backbone, ViewOptions(views=6, holdout=0), OPTIONS, fine_grid=(48, 48))
+    result = decomposer.decompose([decomposer.prepare(photo, "a")])[0]
+    assert decomposer.variants[-1] == "clean_fine"
+    assert decomposer.recipe()["method"]["clean_grid"] == [48, 48]
+    assert result.clean_fine is not None
+    assert result.clean is not None
+    torch.testing.assert_close(result.clean_fine[1::3, 1::3], result.clean, atol=1e-4, rtol=0)  # cells share centres
+
+
+def test_a_blend_keeps_a_share_of_what_the_fit_leaves(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
+    maps = []
+    for blend in (0.0, 0.25, 1.0):
+        decomposer = Stage1Decomposer(backbone, ViewOptions(views=6, holdout=0), OPTIONS, blend=blend)
+        maps.append(decomposer.decompose([decomposer.prepare(photo, "a")])[0])
+    plain, some, full = (part.clean for part in maps)
+    assert plain is not None
+    assert some is not None
+    assert full is not None
+    torch.testing.assert_close(some, 0.75 * plain + 0.25 * full, atol=1e-4, rtol=0)
+    torch.testing.assert_close(full, maps[2].raw - maps[2].artifact, atol=1e-4, rtol=0)
+
+
+def test_the_field_cleans_a_photograph_too(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
+    options = FieldOptions(GridOptions(levels=4, finest=48), iterations=150, batch=512)
+    decomposer = Stage1Decomposer(backbone, ViewOptions(views=24, holdout=8), options)
+    result = decomposer.decompose([decomposer.prepare(photo, "astronaut")])[0]
+    assert decomposer.method == "stage1/field"
+    assert result.stats["heldout_r2"] > 0.4
+    assert result.artifact is not None
+    assert result.artifact.mean(dim=(0, 1)).abs().max() < 1e-4
+
+
+def test_faithful_views_carry_no_extra_detail(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
+    decomposer = Stage1Decomposer(backbone, ViewOptions.faithful(views=3, holdout=1), OPTIONS)
+    views = decomposer.prepare(photo, "a")
+    assert views.size == backbone.input_size
+    rows, columns = decomposer.lines(views, views.fit)
+    assert rows[0].tolist() == pytest.approx(np.linspace(0, 1, 16))
+    assert columns[1, 0] * 224 == pytest.approx(views.fit[1].left + views.fit[1].width * views.fit[1].flip)
+
+
+def test_a_prior_is_in_the_recipe_and_must_fit(backbone: Backbone) -> None:
+    prior = torch.ones(16, 16, 384)
+    first, second = (
+        Stage1Decomposer(backbone, prior=value).recipe()["method"]["prior"] for value in (prior, 2 * prior)
+    )
+    assert first != second
+    with pytest.raises(SolverError, match="has shape"):
+        Stage1Decomposer(backbone, prior=torch.ones(16, 8, 384))
+    with pytest.raises(SolverError, match="lstsq's"):
+        Stage1Decomposer(backbone, solver=FieldOptions(), prior=prior)
+
+
+def test_memory_bounds_the_batch_and_too_little_is_told(backbone: Backbone) -> None:
+    free = Stage1Decomposer(backbone, batch_size=8)
+    tight = Stage1Decomposer(backbone, batch_size=8, memory=free.estimated_bytes - 1)
+    assert free.forward_batch == 8
+    assert tight.forward_batch < 8
+    assert tight.estimated_bytes < free.estimated_bytes
+    with pytest.raises(SolverError, match="give more memory, fewer views or fewer nodes"):
+        Stage1Decomposer(backbone, memory=10_000_000)

@@ -1,0 +1,70 @@
+"""The two solvers of stage 1 behind one call: views in, one fit an image out."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .encoding import TINYCUDANN_HINT, encoding_backend
+from .field import FieldOptions
+from .field_fit import fit_field
+from .lstsq import LstsqOptions, solve_many
+from .views import lattice
+
+__all__ = ["Fit", "SolverOptions", "figures_of", "fit_images", "notes", "solver_name"]
+
+SolverOptions = LstsqOptions | FieldOptions
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """A fitted image: the clean field, and the artifact map (H, W, C) with zero mean over positions."""
+
+    @property
+    def artifact(self) -> Float[Tensor, "h w c"]: ...  # noqa: D102
+
+    def sample(self, places: Float[Tensor, "*place 2"]) -> Float[Tensor, "*place c"]:
+        """Return S at places (x, y) in [0, 1] of the whole image."""
+        ...
+
+
+def solver_name(options: SolverOptions) -> str:
+    """Return ``lstsq`` or ``field``."""
+    return "lstsq" if isinstance(options, LstsqOptions) else "field"
+
+
+def fit_images(
+    features: Float[Tensor, "n v h w c"],
+    rows: Float[Tensor, "n v h"],
+    columns: Float[Tensor, "n v w"],
+    weights: Float[Tensor, "n v"],
+    options: SolverOptions,
+    prior: Float[Tensor, "h w c"] | None = None,
+    seed: int = 0,
+    encoding: str = "auto",
+) -> list[Fit]:
+    """Fit every image to its views; the patches of view v lie at ``columns[n, v]`` × ``rows[n, v]`` in [0, 1].
+
+    ``weights`` (of views) and ``prior`` are lstsq's; ``seed`` and ``encoding`` the field's, which has no use for either of the
+    former. Raises SolverError.
+    """
+    if isinstance(options, LstsqOptions):
+        return list(solve_many(features, rows, columns, options, weights, prior))
+    places = lattice(rows, columns)
+    return [fit_field(one, where, options, seed, encoding) for one, where in zip(features, places, strict=True)]
+
+
+def notes(options: SolverOptions, encoding: str, device: torch.device) -> tuple[str, ...]:
+    """Return what a user should know before the fit; raises SolverError for an encoding that this device has not."""
+    if isinstance(options, LstsqOptions):
+        return ()
+    backend = encoding_backend(encoding, device)
+    return (TINYCUDANN_HINT,) if device.type == "cuda" and (encoding, backend) == ("auto", "pytorch") else ()
+
+
+def figures_of(fit: Fit) -> Mapping[str, float]:
+    """Return what the solver chose for this image, by column name."""
+    smooth = getattr(fit, "smooth", None)
+    return {} if smooth is None else {"smooth": float(smooth)}

@@ -1,0 +1,45 @@
+"""The artifact pooled over a stored version: what its images share, a prior for those to come."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .query import restricted
+from .reading import ShardPool
+from .selection import select_samples
+from .versions import find_version
+
+__all__ = ["PooledArtifact", "pool_artifact"]
+
+
+@dataclass(frozen=True)
+class PooledArtifact:
+    """``mean`` (H, W, C) float32 over ``images`` images of ``version``; ``backbone`` is that part of its recipe."""
+
+    mean: NDArray[np.float32]
+    images: int
+    version: str
+    backbone: dict[str, Any]
+
+
+def pool_artifact(root: Path, name: str) -> PooledArtifact:
+    """Return the mean of every ``artifact`` map stored in the version that ``name`` means, added up in float64.
+
+    Raises NotInStoreError where there is none, or it stores no artifact, InputError where it holds no image yet.
+    """
+    with restricted(root) as connection:
+        version = find_version(connection, name)
+    chosen = select_samples(root, version.dataset, version.backbone, ("artifact",), f"v{version.number}", where=None)
+    if not len(chosen.row):
+        raise InputError(f"{version.name} holds no image yet: build it first")
+    pool = ShardPool(chosen.shards, verify=True)
+    total = np.zeros((*version.grid, version.channels))
+    for shard, row in zip(chosen.shard.tolist(), chosen.row.tolist(), strict=True):
+        total += pool[shard].read("artifact", row)
+    mean = (total / len(chosen.row)).astype(np.float32)
+    return PooledArtifact(mean, len(chosen.row), version.name, json.loads(chosen.recipe)["backbone"])
