@@ -112,4 +112,13 @@ def is_written(path: Path, pid: int) -> bool:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    return not is_zombie(pid)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and nobody has asked how, which its number outlives: so it stays in many a container."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1]
+    except OSError:
+        return False
+    return state == [b"Z"]

@@ -84,6 +84,15 @@ def test_sweep_tells_leftovers_from_work_in_hand(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"now"
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told by /proc")
+def test_a_process_that_ended_unasked_is_not_writing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        leftover = tmp_path / f".tmp-{socket.gethostname()}-{process.pid}-00000000"
+        leftover.write_bytes(b"then")
+        assert sweep(tmp_path) == [leftover]
+
+
 def test_what_was_discarded_gives_its_space_back_though_someone_holds_it_open(tmp_path: Path) -> None:
     temporary = temporary_for(tmp_path / "a")
     temporary.write_bytes(b"x" * 1000)
