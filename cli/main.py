@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import click
 
 from featstore.errors import FeatstoreError
+from featstore.manifest import interruptible
 
+from .bench import bench
 from .build import build
 from .index import index
 from .ls import ls
@@ -33,7 +35,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, query, ls, show):
+for command in (index, build, query, ls, show, bench):
     cli.add_command(command)
 
 
@@ -44,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [word for word in given if word != "--debug"]
     warnings.filterwarnings("default" if debug else "ignore")
     try:
-        code = cli.main(args=given, prog_name="featstore", standalone_mode=False)
+        with interruptible():
+            code = cli.main(args=given, prog_name="featstore", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

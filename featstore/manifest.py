@@ -16,7 +16,7 @@ import duckdb
 
 from .errors import CorruptError, LockedError, NotInStoreError, StoreError
 
-__all__ = ["insert", "manifest_path", "now", "reading", "require", "writing"]
+__all__ = ["insert", "interruptible", "manifest_path", "now", "reading", "require", "writing"]
 
 FILE = "manifest.duckdb"
 STORAGE = {"storage_compatibility_version": "v1.2.0"}  # so that older DuckDB releases open it too
@@ -93,6 +93,17 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             connection.execute(sql)
             connection.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [number, name, now()])
             connection.commit()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C be KeyboardInterrupt: DuckDB, where it hears it in the middle of a statement, makes it a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 @contextmanager

@@ -147,9 +147,12 @@ def test_errors_are_one_line_that_says_what_to_do(run) -> None:  # type: ignore[
     assert "URL" in result.err
 
 
-def test_an_interrupt_says_that_nothing_is_lost(run, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")], ids=["python", "duckdb"])
+def test_an_interrupt_says_that_nothing_is_lost(  # type: ignore[no-untyped-def]
+    run, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(main_module.cli, "main", interrupt)
     result = run("ls")
