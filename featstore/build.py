@@ -2,17 +2,21 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from .compute import Decomposer
+from .engine import make_shards
+from .manifest import interruptible
 from .plan import Plan, Request, make_plan
-from .registry import adopt, commit_shard, forget_damaged, next_shard_number, register_version
+from .registry import adopt, commit_shard, forget_damaged, free_shard_numbers, register_version
 from .root import build_lock, ensure_root
-from .run import ShardSpec, run_shard
+from .run import ShardSpec
 from .sealing import sweep, write_text
 from .shard import ShardHeader
+from .worker import Worker
 
 __all__ = ["BuildReport", "Listener", "build_version"]
 
@@ -47,17 +51,24 @@ class BuildReport:
 
 
 def build_version(
-    root: Path, request: Request, decomposer: Decomposer, listener: Listener | None = None, wait: float = 0.0
+    root: Path,
+    request: Request,
+    decomposer: Decomposer,
+    listener: Listener | None = None,
+    wait: float = 0.0,
+    workers: Sequence[Worker] = (),
 ) -> BuildReport:
     """Compute what is wanted and not stored yet, shard by sealed shard.
 
-    Killed at any moment and called again, it goes on after the last sealed shard and ends with the same bytes. Raises
-    LockedError while another build holds the root, StoreError where it cannot be written, and what ``make_plan`` raises.
+    Killed at any moment and called again, it goes on after the last sealed shard and ends with the same bytes. With two or
+    more ``workers`` each computes in a process of its own, and ``decomposer`` only says what they will. Raises LockedError
+    while another build holds the root, StoreError where it cannot be written, WorkerError where a worker's process ends,
+    and what ``make_plan`` raises.
     """
     listener = listener or Listener()
     started = time.monotonic()
     ensure_root(root)
-    with build_lock(root, wait):
+    with build_lock(root, wait), interruptible():
         plan = make_plan(root, request, decomposer)
         version_id, version = register_version(
             root, plan, decomposer.method, json.dumps(request.environment | request.provenance)
@@ -65,14 +76,15 @@ def build_version(
         plan = recover(root, plan, version_id, request, decomposer, listener)
         listener.started(plan)
         computed = failed = shards = size = 0
-        for spec in shard_specs(root, plan, decomposer, request):
-            contents, took = run_shard(spec, decomposer, listener.advanced)
-            commit_shard(root, plan.dataset, version_id, spec.path, contents, took)
-            computed += len(contents.image_ids)
-            failed += len(contents.failures)
-            if contents.image_ids:
-                shards += 1
-                size += contents.bytes
+        specs = list(shard_specs(root, plan, decomposer, request))
+        with closing(make_shards(specs, decomposer, workers, listener.advanced)) as made:
+            for spec, contents, took in made:
+                commit_shard(root, plan.dataset, version_id, spec.path, contents, took)
+                computed += len(contents.image_ids)
+                failed += len(contents.failures)
+                if contents.image_ids:
+                    shards += 1
+                    size += contents.bytes
     return BuildReport(
         dataset=plan.dataset,
         backbone=plan.backbone,
@@ -127,7 +139,7 @@ def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request
         provenance=json.dumps(request.environment, sort_keys=True),
         fine_grid=plan.fine_grid,
     )
-    number = next_shard_number(root, plan.folder) if plan.todo else 0
-    for offset, start in enumerate(range(0, len(plan.todo), plan.shard_size)):
-        path = plan.folder / f"shard-{number + offset:05d}.h5"
+    starts = range(0, len(plan.todo), plan.shard_size)
+    for start, number in zip(starts, free_shard_numbers(root, plan.folder), strict=False):
+        path = plan.folder / f"shard-{number:05d}.h5"
         yield ShardSpec(path, header, plan.todo[start : start + plan.shard_size])

@@ -10,7 +10,8 @@
     ├── StoreError        (OSError)          the store's root cannot be read or written
     │   └── LockedError                      another process holds the lock; the message names it
     ├── CorruptError      (ValueError)       bytes on disk are not what was written
-    └── QueryError        (ValueError)       SQL that is refused or wrong
+    ├── QueryError        (ValueError)       SQL that is refused or wrong
+    └── WorkerError       (RuntimeError)     a worker's process ended, or would compute something else
 
 The message of each is one line that says what is wrong and what to do.
 """
@@ -25,6 +26,7 @@ __all__ = [
     "QueryError",
     "SourceError",
     "StoreError",
+    "WorkerError",
 ]
 
 
@@ -65,3 +67,7 @@ class CorruptError(FeatstoreError, ValueError):
 
 class QueryError(FeatstoreError, ValueError):
     """SQL that is refused or wrong."""
+
+
+class WorkerError(FeatstoreError, RuntimeError):
+    """A process of a build over several devices ended before its time, or would compute something else."""

@@ -1,6 +1,7 @@
 """What the manifest is told of versions and shards: the one committer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ from .errors import CorruptError
 from .plan import Plan, is_whole
 from .shard import ShardContents, read_contents
 
-__all__ = ["adopt", "commit_shard", "forget_damaged", "next_shard_number", "register_version"]
+__all__ = ["adopt", "commit_shard", "forget_damaged", "free_shard_numbers", "register_version"]
 
 PATTERN = "shard-*.h5"
 
@@ -135,11 +136,15 @@ def forget_damaged(root: Path, digest: str) -> list[str]:
     return [path for _, path in damaged]
 
 
-def next_shard_number(root: Path, folder: Path) -> int:
-    """Return the first number that no shard of this folder bears, on disk or in the manifest."""
+def free_shard_numbers(root: Path, folder: Path) -> Iterator[int]:
+    """Yield the numbers that no shard of this folder bears, on disk or in the manifest, lowest first.
+
+    Several workers seal in no fixed order: a build that is killed leaves gaps, which must be filled for the next one to end
+    with the names and bytes of a build that nobody disturbed.
+    """
     prefix = folder.relative_to(root).as_posix()
     with manifest.reading(root) as connection:
         rows = connection.execute("SELECT path FROM shards WHERE starts_with(path, ?)", [prefix + "/"]).fetchall()
     names = [Path(row[0]).name for row in rows] + [path.name for path in folder.glob(PATTERN)]
-    numbers = [int(name[6:-3]) for name in names if name[6:-3].isdigit()]
-    return max(numbers, default=-1) + 1
+    taken = {int(name[6:-3]) for name in names if name[6:-3].isdigit()}
+    return (number for number in count() if number not in taken)

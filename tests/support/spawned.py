@@ -1,0 +1,78 @@
+"""Decomposers for worker processes: importable in a spawned child, and misbehaving on purpose."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fakes import FakeDecomposer, Maps
+from numpy.typing import NDArray
+
+from featstore.build import build_version
+from featstore.plan import Request
+from featstore.worker import Worker
+
+
+class Saboteur(FakeDecomposer):
+    """Does something once: at image ``key``, and where ``flag`` is given only if that file is not there yet."""
+
+    def __init__(self, deed: str, key: str = "", flag: Path | None = None, **options: Any) -> None:
+        super().__init__(batch_size=1, **options)
+        self.deed, self.key, self.flag = deed, key, flag
+
+    def decompose(self, prepared: Sequence[tuple[NDArray[np.uint8], str]]) -> list[Maps]:
+        if any(key == self.key for _, key in prepared) and not (self.flag and self.flag.exists()):
+            if self.flag:
+                self.flag.touch()
+            self.act()
+        return super().decompose(prepared)
+
+    def act(self) -> None:
+        if self.deed == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.deed == "exit":
+            os._exit(7)
+        if self.deed == "odd":
+            raise OddError("left", "right")
+        raise RuntimeError("out of memory on the device")
+
+
+class OddError(Exception):
+    """An error that pickle cannot bring back: its constructor wants two arguments and hands on one."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+class Noted(FakeDecomposer):
+    """Writes its process number into a folder, so that a test sees who worked."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(**options)
+        (folder / str(os.getpid())).touch()
+
+
+def no_decomposer() -> FakeDecomposer:
+    """Fail as a model does that cannot be loaded."""
+    raise FileNotFoundError(2, "No such file or directory", "weights.pth")
+
+
+def noted(folder: Path, pause: float) -> Noted:
+    """Make a slow decomposer whose process is known."""
+    return Noted(folder, pause=pause)
+
+
+if __name__ == "__main__":
+    from functools import partial
+
+    root, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    workers = [Worker("cpu", partial(noted, folder, 0.2))] * 2
+    started = time.monotonic()
+    try:
+        build_version(root, Request("pets", "fake", shard_size=2), FakeDecomposer(), workers=workers)
+    except KeyboardInterrupt:
+        sys.exit(130)
