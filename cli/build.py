@@ -57,7 +57,7 @@ WAIT = 24 * 3600.0
     "--solver", type=click.Choice(["lstsq", "field"]), help="stage1: direct, or the paper's.  [default: lstsq]"
 )
 @click.option("--views", type=click.IntRange(min=1), metavar="N", help="stage1: crops to fit an image.  [default: 64]")
-@stage1_options
+@stage1_options()
 @click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")

@@ -4,10 +4,11 @@ import platform
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from featstore.errors import InputError
 if TYPE_CHECKING:
     from dvt import Backbone, FieldOptions, LstsqOptions, ViewOptions
 
-__all__ = ["ComputeOptions", "environment", "load_backbone", "make_decomposer", "provenance"]
+__all__ = ["ComputeOptions", "environment", "load_backbone", "make_decomposer", "provenance", "run_comparison"]
 
 VIEWS = 64
 PACKAGES = ("featstore-dvt", "torch", "timm", "numpy", "pillow", "h5py", "duckdb")
@@ -126,6 +127,26 @@ def solver_options(options: ComputeOptions) -> "LstsqOptions | FieldOptions":
         field = dvt.FieldOptions.faithful() if options.faithful else dvt.FieldOptions()
         return replace(field, iterations=options.iterations or field.iterations)
     return dvt.LstsqOptions(nodes=options.nodes, smooth=options.smooth, rounds=options.rounds)
+
+
+def run_comparison(
+    options: ComputeOptions,
+    backbone: "Backbone",
+    solvers: Sequence[str],
+    views: Sequence[int],
+    photographs: Sequence[tuple[NDArray[np.uint8], str]],
+) -> Iterator[dict[str, Any]]:
+    """Yield what every solver (lstsq, field, faithful) gives with every number of views, as ``dvt.Measured`` tells it."""
+    import dvt
+
+    settings = []
+    for name in solvers:
+        own = replace(options, faithful=name == "faithful", solver="lstsq" if name == "lstsq" else "field")
+        solver = solver_options(own)
+        settings += [dvt.Setting(name, solver, view_options(replace(own, views=count))) for count in views]
+    size = options.batch_size or (32 if backbone.device.type == "cuda" else 4)
+    for measured in dvt.compare(backbone, photographs, settings, size, options.encoding):
+        yield asdict(measured)
 
 
 def environment(backbone: "Backbone") -> dict[str, str]:

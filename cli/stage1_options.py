@@ -68,53 +68,69 @@ class Memory(click.ParamType[int]):
             self.fail(f"{value!r} is no amount of memory: give 8GB or 500MB")
 
 
-def stage1_options(command: F) -> F:
-    """Add the options of stage 1 but for the number of views and the solver."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def stage1_options(*names: str) -> Callable[[F], F]:
+    """Return a decorator that adds options of stage 1: those named, else all."""
+
+    def add(command: F) -> F:
+        for name in reversed(names or tuple(OPTIONS)):
+            command = OPTIONS[name](command)
+        return command
+
+    return add
 
 
-OPTIONS = (
-    click.option("--holdout", type=click.IntRange(min=0), default=8, metavar="N", help="Crops to judge the fit by."),
-    click.option(
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "holdout": click.option(
+        "--holdout", type=click.IntRange(min=0), default=8, metavar="N", help="Crops to judge the fit by."
+    ),
+    "area": click.option(
         "--area", type=Span(), metavar="MIN,MAX", help="Share of the image a crop covers.  [default: 0.1,0.5]"
     ),
-    click.option(
+    "nodes": click.option(
         "--nodes",
         type=click.IntRange(min=2),
         metavar="N",
         help="lstsq: nodes along the long side.  [default: one a patch of a mean crop]",
     ),
-    click.option("--clean-grid", type=Size(), help="Store clean on this grid, too, as clean_fine: 74x74."),
-    click.option(
+    "clean_grid": click.option(
+        "--clean-grid", type=Size(), help="Store clean on this grid, too, as clean_fine: 74x74."
+    ),
+    "smooth": click.option(
         "--smooth",
         type=Smooth(),
         default="0.1",
         help="lstsq: weight of smoothness, lambda; of several (0.01,0.1 or auto) each image takes the one that predicts best.",
     ),
-    click.option("--rounds", type=click.IntRange(min=0), default=1, help="lstsq: rounds of robust reweighting."),
-    click.option("--context", type=float, default=0.0, help="lstsq: views weigh as their area to this power."),
-    click.option(
+    "rounds": click.option(
+        "--rounds", type=click.IntRange(min=0), default=1, help="lstsq: rounds of robust reweighting."
+    ),
+    "context": click.option(
+        "--context", type=float, default=0.0, help="lstsq: views weigh as their area to this power."
+    ),
+    "blend": click.option(
         "--blend", type=click.FloatRange(0, 1), default=0.0, help="Share of what S and G leave of raw that clean keeps."
     ),
-    click.option(
+    "artifact_prior": click.option(
         "--artifact-prior",
         metavar="VERSION",
         help="lstsq: start from the artifact pooled over a version built before, so that few views suffice.",
     ),
-    click.option("--iterations", type=click.IntRange(min=2), metavar="N", help="field: steps.  [default: 2000]"),
-    click.option(
+    "iterations": click.option(
+        "--iterations", type=click.IntRange(min=2), metavar="N", help="field: steps.  [default: 2000]"
+    ),
+    "encoding": click.option(
         "--encoding",
         type=click.Choice(["auto", "tinycudann", "pytorch"]),
         default="auto",
         help="field: auto takes tinycudann where there are a GPU and the package.",
     ),
-    click.option(
+    "faithful": click.option(
         "--faithful",
         is_flag=True,
         help="The original code's settings, traps included: field, 768 views, 20,000 iterations.",
     ),
-    click.option("--memory", type=Memory(), metavar="SIZE", help="Keep within this: 8GB.  [default: no limit]"),
-    click.option("--seed", type=int, default=0, help="Seed of the crops, and of the field."),
-)
+    "memory": click.option(
+        "--memory", type=Memory(), metavar="SIZE", help="Keep within this: 8GB.  [default: no limit]"
+    ),
+    "seed": click.option("--seed", type=int, default=0, help="Seed of the crops, and of the field."),
+}

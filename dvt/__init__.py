@@ -5,6 +5,7 @@ Method: Denoising Vision Transformers, Yang et al., ECCV 2024, arXiv 2401.02957;
 
 from .aliases import ALIASES, backbone_id, resolve
 from .backbone import Backbone
+from .comparison import Measured, Setting, compare
 from .decomposition import Decomposition
 from .encoding import GridOptions
 from .errors import BackboneError, DvtError, HubError, SolverError, WeightsError
@@ -30,13 +31,16 @@ __all__ = [
     "HubError",
     "LstsqFit",
     "LstsqOptions",
+    "Measured",
     "RawDecomposer",
+    "Setting",
     "SolverError",
     "Stage1Decomposer",
     "ViewOptions",
     "WeightsError",
     "as_map",
     "backbone_id",
+    "compare",
     "demo_weights_path",
     "fit_field",
     "node_grid",

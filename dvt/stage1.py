@@ -162,19 +162,20 @@ class Stage1Decomposer:
     def finish(self, batch: Batch) -> list[Decomposition]:
         """Fit a group, take the maps apart and judge them."""
         started = time.perf_counter()
-        lines = [self.lines(views, views.fit) for views in batch.images]
-        rows, columns = (torch.stack(line).to(batch.features.device) for line in zip(*lines, strict=True))
-        count = rows.shape[1]
-        weights = torch.stack([views.weights(self.context) for views in batch.images])
-        fits = fit_images(
-            batch.features[:, :count], rows, columns, weights, self.solver, self.prior, self.views.seed, self.encoding
-        )
+        fits = self.fit(batch.images, batch.features[:, : len(batch.images[0].fit)])
         parts = [
             self.take_apart(fit, views, features, prefix)
             for fit, views, features, prefix in zip(fits, batch.images, batch.features, batch.prefix, strict=True)
         ]
         seconds = batch.seconds + (time.perf_counter() - started) / len(fits)
         return [replace(part, stats={**part.stats, "seconds": seconds}) for part in parts]
+
+    def fit(self, images: Sequence[Views], features: Float[Tensor, "n v h w c"]) -> list[Fit]:
+        """Fit S and G to the features of every image's views."""
+        lines = [self.lines(views, views.fit) for views in images]
+        rows, columns = (torch.stack(line).to(features.device) for line in zip(*lines, strict=True))
+        weights = torch.stack([views.weights(self.context) for views in images])
+        return fit_images(features, rows, columns, weights, self.solver, self.prior, self.views.seed, self.encoding)
 
     def lines(self, views: Views, crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
         """Return where the rows and columns of the crops' patches lie in the image."""
