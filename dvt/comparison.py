@@ -110,7 +110,8 @@ def measure(
     synchronise(decomposer)
     solved = time.perf_counter() - started
     peak = peak_bytes(decomposer)
-    parts = decomposer.take_apart(fit, views, features[:count], features.new_zeros(0, features.shape[-1]))
+    plain = replace(views, holdout=())
+    parts = decomposer.take_apart(fit, plain, features[:count], features.new_zeros(0, features.shape[-1]))
     figures = heldout(fit.sample(places) + fit.artifact, unseen) | shares(parts)
     name, used = solver_name(setting.solver), setting.views.views
     return Measured(setting.label, name, used, number, seconds * count, solved, peak_bytes=peak, **figures)

@@ -1,0 +1,76 @@
+"""The artifact pooled over a version, from the store to the solver."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeDecomposer, expected_artifact, make_folder
+
+from featstore.build import build_version
+from featstore.cli.main import main
+from featstore.dataset import FeatureDataset
+from featstore.errors import InputError, NotInStoreError
+from featstore.index import index_dataset
+from featstore.plan import Request
+from featstore.pooled import pool_artifact
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return int(stop.value.code or 0)
+
+
+def test_the_pooled_artifact_is_the_mean_over_the_images(tmp_path: Path) -> None:
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets"))
+    build_version(tmp_path / "store", Request("pets", "fake"), FakeDecomposer())
+    pooled = pool_artifact(tmp_path / "store", "pets/fake/v1")
+    assert pooled.images == 6
+    assert pooled.version == "pets/fake/v1"
+    np.testing.assert_allclose(pooled.mean, expected_artifact(), atol=2e-3)
+    with pytest.raises(NotInStoreError, match="no version"):
+        pool_artifact(tmp_path / "store", "v9")
+
+
+def test_a_build_starts_from_it_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "pets", count=3)
+    root = ("--root", str(tmp_path / "store"))
+    model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "64", "--device", "cpu")
+    few = ("--views", "3", "--holdout", "1")
+    assert (
+        call("build", "pets", "--source", str(tmp_path / "pets"), *root, *model, "--views", "12", "--holdout", "1") == 0
+    )
+    assert call("build", "pets", *root, *model, *few) == 0
+    capsys.readouterr()
+    assert call("build", "pets", *root, *model, *few, "--artifact-prior", "v1", "--json") == 0
+    assert "artifact prior: the mean over 3 images of pets/vit_tiny_patch16_224/v1" in capsys.readouterr().err
+    first, alone, helped = (
+        FeatureDataset(tmp_path / "store", "pets", backbone="vit_tiny_patch16_224", variants="artifact", version=name)
+        for name in ("v1", "v2", "v3")
+    )
+    assert "prior" in helped.recipe["method"]
+    assert "prior" not in alone.recipe["method"]
+    mean = np.mean([first[i]["artifact"].float().numpy() for i in range(3)], axis=0)
+
+    def distance(found: FeatureDataset) -> float:
+        return float(np.mean([np.square(found[i]["artifact"].float().numpy() - mean).mean() for i in range(3)]))
+
+    assert distance(helped) < 0.5 * distance(alone)
+    assert (
+        call(
+            "build", "pets", *root, *model[:-4], "--input-size", "48", "--device", "cpu", *few, "--artifact-prior", "v1"
+        )
+        == 1
+    )
+    assert "is no prior" in capsys.readouterr().err
+    assert call("build", "pets", *root, *model, "--solver", "field", "--artifact-prior", "v1") == 1
+    assert "needs --method stage1 --solver lstsq" in capsys.readouterr().err
+
+
+def test_an_empty_version_is_told(tmp_path: Path) -> None:
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", count=1))
+    one = next((tmp_path / "pets").rglob("*.png"))
+    one.write_bytes(b"changed since")
+    build_version(tmp_path / "store", Request("pets", "fake"), FakeDecomposer())
+    with pytest.raises((InputError, NotInStoreError)):
+        pool_artifact(tmp_path / "store", "v1")
