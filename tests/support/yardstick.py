@@ -1,0 +1,101 @@
+"""What features are worth downstream: kNN and ridge on patch labels, on several splits of the same images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import jaccard_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+
+NEIGHBOURS = 20
+RIDGES = (10.0, 100.0, 1000.0, 10_000.0)  # chosen on a fifth of the training images
+KNN_PATCHES, RIDGE_PATCHES = 120, 400  # of an image; all of a test image's for ridge
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean IoU and accuracy over labelled patches, one value a split."""
+
+    linear_iou: NDArray[np.float64]
+    linear_accuracy: NDArray[np.float64]
+    knn_iou: NDArray[np.float64]
+    knn_accuracy: NDArray[np.float64]
+
+
+def patch_labels(path: Path, grid: tuple[int, int], void: int) -> NDArray[np.int64]:
+    """The label that most pixels of each cell have, row by row; -1 where that is ``void``."""
+    mask = np.array(Image.open(path)).astype(np.int64)
+    rows, columns = (np.arange(side) * count // side for side, count in zip(mask.shape, grid, strict=True))
+    cell = rows[:, None] * grid[1] + columns[None, :]
+    votes = np.bincount((cell * 256 + mask).ravel(), minlength=grid[0] * grid[1] * 256).reshape(-1, 256)
+    label = votes.argmax(axis=1)
+    return np.where(label == void, -1, label)
+
+
+def splits(images: int, count: int, seed: int = 0) -> Iterator[tuple[list[int], list[int]]]:
+    """Two thirds to train, one to test, drawn anew each time."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        order = generator.permutation(images).tolist()
+        yield order[: round(images * 0.66)], order[round(images * 0.66) :]
+
+
+def score(
+    features: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.int64]], count: int = 5, seed: int = 0
+) -> Scores:
+    """Scores of (P, C) features with (P,) labels, image by image."""
+    generator = np.random.default_rng(seed)
+    orders = [generator.permutation(len(one)) for one in features]
+
+    def gather(images: Sequence[int], most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        picks = [orders[i][:most] for i in images]
+        values = np.concatenate([features[i][p] for i, p in zip(images, picks, strict=True)])
+        truth = np.concatenate([labels[i][p] for i, p in zip(images, picks, strict=True)])
+        return values[truth >= 0], truth[truth >= 0]
+
+    results = []
+    for train, test in splits(len(features), count, seed):
+        fifth = len(train) // 5
+        tuned = [
+            (ridge(alpha, *gather(train[fifth:], RIDGE_PATCHES)).score(*gather(train[:fifth], RIDGE_PATCHES)), alpha)
+            for alpha in RIDGES
+        ]
+        line = []
+        for model, most in (
+            (ridge(max(tuned)[1], *gather(train, RIDGE_PATCHES)), 10**9),
+            (knn(*gather(train, KNN_PATCHES)), KNN_PATCHES),
+        ):
+            values, truth = gather(test, most)
+            found = model.predict(values)
+            present = np.unique(truth)
+            line += [
+                jaccard_score(truth, found, labels=present, average="macro", zero_division=0),
+                np.mean(found == truth),
+            ]
+        results.append(line)
+    return Scores(*np.array(results).T)
+
+
+def ridge(alpha: float, values: NDArray[np.float32], truth: NDArray[np.int64]) -> RidgeClassifier:
+    """Least squares on one-hot labels of standardised features."""
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha, solver="cholesky")).fit(values, truth)
+
+
+def knn(values: NDArray[np.float32], truth: NDArray[np.int64]) -> KNeighborsClassifier:
+    """Votes of the nearest by cosine, weighed by nearness."""
+    near = KNeighborsClassifier(NEIGHBOURS, weights=lambda distance: 1 - distance**2 / 2)
+    return make_pipeline(Normalizer(), near).fit(values, truth)
+
+
+def position_share(features: Sequence[NDArray[np.float32]]) -> float:
+    """Share of the variance over images and positions that each position's mean over images explains."""
+    stacked = np.stack(features).astype(np.float64)
+    spread = np.square(stacked - stacked.mean(axis=(0, 1))).mean()
+    at_position = stacked.mean(axis=0)
+    return float(np.square(at_position - at_position.mean(axis=0)).mean() / spread)
