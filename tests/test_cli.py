@@ -30,7 +30,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"))
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
-    monkeypatch.setattr(build_module, "make_decomposer", lambda options, backbone: FakeDecomposer())
+    monkeypatch.setattr(build_module, "make_decomposer", lambda *arguments: FakeDecomposer())
 
     def call(*arguments: str) -> Result:
         with pytest.raises(SystemExit) as stop:
