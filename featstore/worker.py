@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -74,6 +75,10 @@ def work(channel: "Channel", make: Callable[[], Decomposer], recipe: str) -> Non
     except Exception as error:
         with suppress(OSError):
             channel.send(Raised(portable(error)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Nothing is open here. The interpreter's farewell is slow with a model loaded, and DuckDB's bindings print leaks in it.
+    os._exit(0)
 
 
 def die_with_parent() -> None:
