@@ -1,5 +1,6 @@
 """``featstore build``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from featstore.index import IndexReport
 from featstore.plan import Plan, Request, make_plan
 from featstore.pooled import pool_artifact
 from featstore.query import restricted
+from featstore.worker import Worker
 
-from . import demo, options
+from . import demo, devices, options
 from .compute import ComputeOptions, environment, load_backbone, make_decomposer, provenance
 from .index import report_index, run_index
 from .printing import bytes_text, emit_json, plural, seconds_text
@@ -39,9 +41,7 @@ WAIT = 24 * 3600.0
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all]")
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
-@click.option(
-    "--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 … auto takes a GPU where there is one."
-)
+@click.option("--device", metavar="LIST", default="auto", help=devices.HELP)
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
 @click.option("--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]")
@@ -91,20 +91,22 @@ def build(
     """
     if name == demo.NAME and source is None:
         layout, chosen = demo.LAYOUT, demo.choose(chosen, click.get_current_context())
-    compute = ComputeOptions(**chosen | {"method": chosen["method"] or "stage1"})
+    named = devices.parse_devices(chosen["device"])
+    compute = devices.share(ComputeOptions(**chosen | {"method": chosen["method"] or "stage1"}), named)
     indexed = index_first(root, name, source, layout, quiet=as_json)
     request = Request(name, "", variants, where, limit, retry_failed, shard_size)
     backbone = load_backbone(compute)
-    decomposer = make_decomposer(compute, backbone, load_prior(root, compute, backbone))
-    request = Request(
-        name, backbone.id, variants, where, limit, retry_failed, shard_size, environment(backbone), provenance()
-    )
+    prior = load_prior(root, compute, backbone)
+    decomposer = make_decomposer(compute, backbone, prior)
+    facts = environment(backbone) | devices.cards(named)
+    request = Request(name, backbone.id, variants, where, limit, retry_failed, shard_size, facts, provenance())
     if not as_json:
         announce(backbone.weights_source, decomposer, chosen)
     if dry_run:
-        report_plan(make_plan(root, request, decomposer), decomposer, as_json)
+        report_plan(make_plan(root, request, decomposer), decomposer, as_json, len(named))
         return 0
-    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json)
+    workers = devices.make_workers(compute, named, backbone, prior)
+    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, workers)
     picture = demo.draw(root, report) if name == demo.NAME else None
     report_build(report, picture, as_json)
     return FAILED if report.failed or (indexed and indexed.problems) else 0
@@ -159,17 +161,20 @@ def announce(weights: str, decomposer: Decomposer, given: dict[str, Any]) -> Non
     )
 
 
-def run(root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool) -> BuildReport:
+def run(
+    root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool, workers: Sequence[Worker]
+) -> BuildReport:
     """Build with a progress bar."""
     with Progress("building", quiet=quiet) as progress:
         listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
-        return build_version(root, request, decomposer, listener, wait)
+        return build_version(root, request, decomposer, listener, wait, workers)
 
 
-def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
-    """Say what a build would do."""
-    seconds = plan.seconds_per_image or measure(decomposer)
+def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: int) -> None:
+    """Say what a build would do; it takes as long as the process with the most shards."""
     shards = -(-len(plan.todo) // plan.shard_size)
+    longest = min(len(plan.todo), -(-shards // processes) * plan.shard_size)
+    seconds = (plan.seconds_per_image or measure(decomposer)) * longest
     facts = {
         "dataset": plan.dataset,
         "backbone": plan.backbone,
@@ -183,7 +188,7 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
         "to_compute": len(plan.todo),
         "shards": shards,
         "bytes": plan.bytes_to_write,
-        "seconds": seconds * len(plan.todo),
+        "seconds": seconds,
     }
     if as_json:
         emit_json(facts)
@@ -191,7 +196,7 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool) -> None:
     click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
     click.echo(f"  into    {plan.folder}")
     click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
-    click.echo(f"  taking  about {seconds_text(seconds * len(plan.todo))} on this machine")
+    click.echo(f"  taking  about {seconds_text(seconds)} on this machine")
 
 
 def measure(decomposer: Decomposer) -> float:
