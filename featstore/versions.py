@@ -124,7 +124,8 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
 
 def quality_of(connection: duckdb.DuckDBPyConnection, digest: str) -> dict[str, dict[str, float]]:
     """Return minimum, median and maximum over the images of each statistic that the version has."""
-    names = STATISTICS
+    known = {row[0] for row in connection.execute("DESCRIBE features").fetchall()}
+    names = [name for name in STATISTICS if name in known]  # a store of an older schema is read as it is
     sums = ", ".join(f"min({n}), median({n}), max({n})" for n in names)
     row = connection.execute(f"SELECT {sums} FROM features WHERE digest = ?", [digest]).fetchall()[0]
     triples = {name: row[3 * i : 3 * i + 3] for i, name in enumerate(names)}
