@@ -62,12 +62,13 @@ def bench() -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
 @click.option("--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]")
-@stage1_options("holdout", "area", "nodes", "smooth", "rounds", "iterations", "encoding", "seed")
+@stage1_options("holdout", "area", "crop_input", "wide", "nodes", "smooth", "rounds", "iterations", "encoding", "seed")
 @options.as_json
 def stage1(images: tuple[Path, ...], solvers: str, views: tuple[int, ...], as_json: bool, **chosen: Any) -> None:
     """Fit each photograph with each solver and number of views, and judge the fits by the same crops, kept out of all.
 
-    R² and cosine tell how well the fit predicts the raw features of crops that it has not seen; G and residual are their
+    Crops are as large as the whole image's input unless --crop-input says, so that both solvers see the same; R² and cosine
+    tell how well the fit predicts the raw features of crops that it has not seen; G and residual are their
     variance over that of raw. The mean over the photographs is printed; --json tells of each.
 
     \b

@@ -45,6 +45,8 @@ class ComputeOptions:
     nodes: int | None
     smooth: float | tuple[float, ...]
     rounds: int
+    crop_input: tuple[int, int] | None
+    wide: int
     context: float
     blend: float
     artifact_prior: str | None
@@ -96,7 +98,7 @@ def make_decomposer(
         return dvt.RawDecomposer(backbone, batch_size=size)
     return dvt.Stage1Decomposer(
         backbone,
-        view_options(options),
+        view_options(options, backbone),
         solver_options(options),
         batch_size=size,
         blend=options.blend,
@@ -108,14 +110,18 @@ def make_decomposer(
     )
 
 
-def view_options(options: ComputeOptions) -> "ViewOptions":
-    """Return how views are drawn."""
+def view_options(options: ComputeOptions, backbone: "Backbone", own_input: bool = True) -> "ViewOptions":
+    """Return how views are drawn; without ``own_input`` crops are as large as the whole image unless options say."""
     import dvt
 
     if options.faithful:
-        drawn = dvt.ViewOptions.faithful(options.views or 768, options.holdout, options.seed)
+        size = backbone.input_size
+        drawn = dvt.ViewOptions.faithful(size, options.views or 768, options.holdout, options.seed)
     else:
         drawn = dvt.ViewOptions(views=options.views or VIEWS, holdout=options.holdout, seed=options.seed)
+        drawn = replace(drawn, wide=options.wide, crop_input=options.crop_input)
+        if options.crop_input is None and not own_input:
+            drawn = replace(drawn, crop_input=backbone.input_size)
     return replace(drawn, area=options.area) if options.area else drawn
 
 
@@ -143,7 +149,10 @@ def run_comparison(
     for name in solvers:
         own = replace(options, faithful=name == "faithful", solver="lstsq" if name == "lstsq" else "field")
         solver = solver_options(own)
-        settings += [dvt.Setting(name, solver, view_options(replace(own, views=count))) for count in views]
+        settings += [
+            dvt.Setting(name, solver, view_options(replace(own, views=count), backbone, own_input=False))
+            for count in views
+        ]
     size = options.batch_size or (32 if backbone.device.type == "cuda" else 4)
     for measured in dvt.compare(backbone, photographs, settings, size, options.encoding):
         yield asdict(measured)

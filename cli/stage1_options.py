@@ -86,6 +86,18 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "area": click.option(
         "--area", type=Span(), metavar="MIN,MAX", help="Share of the image a crop covers.  [default: 0.1,0.5]"
     ),
+    "crop_input": click.option(
+        "--crop-input",
+        type=Size(),
+        help="What crops are resized to [pixels].  [default: lstsq about 224, field as --input-size]",
+    ),
+    "wide": click.option(
+        "--wide",
+        type=click.IntRange(min=1),
+        default=8,
+        metavar="N",
+        help="Crops run at --input-size, too, where --crop-input is another.",
+    ),
     "nodes": click.option(
         "--nodes",
         type=click.IntRange(min=2),

@@ -11,11 +11,11 @@ from .encoding import GridOptions
 from .errors import BackboneError, DvtError, HubError, SolverError, WeightsError
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
-from .lstsq import LstsqOptions, solve, solve_many
+from .lstsq import LstsqOptions, solve, solve_groups
 from .nodes import LstsqFit, node_grid
 from .raw import RawDecomposer, as_map
 from .stage1 import Stage1Decomposer
-from .views import Crop, ViewOptions, patch_centres, sample_crops
+from .views import Crop, ViewGroup, ViewOptions, patch_centres, sample_crops
 from .weights import demo_weights_path, read_weights
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Setting",
     "SolverError",
     "Stage1Decomposer",
+    "ViewGroup",
     "ViewOptions",
     "WeightsError",
     "as_map",
@@ -49,5 +50,5 @@ __all__ = [
     "resolve",
     "sample_crops",
     "solve",
-    "solve_many",
+    "solve_groups",
 ]

@@ -56,7 +56,16 @@ class Backbone:
         self.mean = tuple(float(value) for value in config["mean"])
         self.std = tuple(float(value) for value in config["std"])
         self.interpolation = str(config["interpolation"])
+        before = dict(model.state_dict())
         resize_input(model, self.input_size, self.patch, self.stride, timm_name)
+        after = model.state_dict()
+        self.resampled = {
+            name: value
+            for name, value in before.items()
+            if after.get(name) is not value
+            and (name not in after or after[name].shape != value.shape or not torch.equal(after[name], value))
+        }
+        self.resizable = hasattr(model, "set_input_size")
         self.fused_attention = fused_attention(model)
         self.model = model.eval().requires_grad_(False).to(device)
         tokens, prefix = self.forward(torch.zeros(1, 3, *self.input_size, device=device))
@@ -92,6 +101,22 @@ class Backbone:
         if precision not in DTYPES:
             raise BackboneError(f"unknown dtype {precision!r}: choose from {', '.join(DTYPES)}")
         return cls(timm_name, model, source, input_size, layer, norm, where, precision, stride)
+
+    def resized(self, input_size: tuple[int, int]) -> "Backbone":
+        """Return the same model with the same weights at another input size (height, width) [pixels].
+
+        Positions are resampled from the weights as they were given, not from what this size made of them. Raises BackboneError.
+        """
+        state = {name: value for name, value in self.model.state_dict().items() if name not in self.resampled}
+        with seeded(0):
+            model = create(self.timm_name)
+        load_strictly(
+            model, {name: value.cpu() for name, value in (state | self.resampled).items()}, self.weights_source
+        )
+        return Backbone(
+            *(self.timm_name, model, self.weights_source, input_size, self.layer, self.norm, self.device, self.dtype),
+            stride=self.stride,
+        )
 
     @torch.inference_mode()
     def forward(

@@ -16,8 +16,8 @@ from .backbone import Backbone
 from .quality import heldout, shares
 from .solvers import SolverOptions, solver_name
 from .stage1 import Stage1Decomposer
-from .view_features import extract
-from .views import ViewOptions, lattice
+from .view_features import Batch, Views
+from .views import ViewOptions
 
 __all__ = ["Measured", "Setting", "compare"]
 
@@ -66,55 +66,73 @@ def compare(
     Settings that draw views alike share their features: fewer views are the first of more. Raises SolverError.
     """
     for number, (pixels, key) in enumerate(images):
-        judge = Stage1Decomposer(
-            backbone, ViewOptions(views=1, holdout=settings[0].views.holdout), batch_size=batch_size
-        )
-        standard = judge.prepare(pixels, key)
-        unseen = extract(backbone, [standard], batch_size).features[0, len(standard.fit) :]
-        places = lattice(*judge.lines(standard, standard.holdout)).to(backbone.device)
-        cache: dict[ViewOptions, tuple[Tensor, float]] = {}
+        cache: dict[ViewOptions, tuple[Batch, float]] = {}
+        unseen: dict[tuple[int, int] | None, tuple[Views, Tensor]] = {}
         for setting in settings:
             decomposer = Stage1Decomposer(backbone, setting.views, setting.solver, batch_size, encoding=encoding)
-            yield measure(decomposer, setting, pixels, key, number, settings, cache, unseen, places)
+            size = decomposer.views.crop_input
+            if size not in unseen:
+                judge = replace(ViewOptions(views=1, holdout=setting.views.holdout), wide=1, crop_input=size)
+                by = Stage1Decomposer(backbone, judge, batch_size=batch_size)
+                views = by.prepare(pixels, key)
+                unseen[size] = views, by.extract([views]).holdout[0]
+            batch, seconds = features_of(decomposer, settings, pixels, key, cache)
+            yield measure(decomposer, setting, batch, number, seconds, *unseen[size])
+
+
+def features_of(
+    decomposer: Stage1Decomposer,
+    settings: Sequence[Setting],
+    pixels: NDArray[np.uint8],
+    key: str,
+    cache: dict[ViewOptions, tuple[Batch, float]],
+) -> tuple[Batch, float]:
+    """Return one image's features as this decomposer needs them, and the seconds that they took or would have taken."""
+    views = decomposer.prepare(pixels, key)
+    drawn = replace(decomposer.views, views=1, holdout=0)
+    if drawn not in cache:
+        most = max(setting.views.views for setting in settings)
+        every = Stage1Decomposer(
+            decomposer.backbone,
+            replace(decomposer.views, views=most, holdout=0),
+            decomposer.solver,
+            decomposer.forward_batch,
+        )
+        synchronise(decomposer)
+        started = time.perf_counter()
+        found = every.extract([every.prepare(pixels, key)])
+        synchronise(decomposer)
+        cache[drawn] = found, time.perf_counter() - started
+    found, seconds = cache[drawn]
+    groups = [group[:, : len(crops)] for group, crops in zip(found.groups, views.groups, strict=True)]
+    patches = [group.shape[1] * group.shape[2] * group.shape[3] for group in found.groups]
+    taken = [group.shape[1] * group.shape[2] * group.shape[3] for group in groups]
+    return replace(found, images=[views], groups=groups), seconds * sum(taken) / sum(patches)
 
 
 def measure(
     decomposer: Stage1Decomposer,
     setting: Setting,
-    pixels: NDArray[np.uint8],
-    key: str,
+    batch: Batch,
     number: int,
-    settings: Sequence[Setting],
-    cache: dict[ViewOptions, tuple[Tensor, float]],
+    seconds: float,
+    standard: Views,
     unseen: Float[Tensor, "v h w c"],
-    places: Float[Tensor, "v h w 2"],
 ) -> Measured:
-    """Fit one setting to its share of the features, and judge it."""
-    drawn = replace(setting.views, views=1, holdout=0)
-    if drawn not in cache:
-        most = max(s.views.views for s in settings if replace(s.views, views=1, holdout=0) == drawn)
-        all_views = Stage1Decomposer(
-            decomposer.backbone, replace(drawn, views=most), batch_size=decomposer.forward_batch
-        )
-        synchronise(decomposer)
-        started = time.perf_counter()
-        batch = extract(decomposer.backbone, [all_views.prepare(pixels, key)], decomposer.forward_batch)
-        synchronise(decomposer)
-        cache[drawn] = batch.features[0], (time.perf_counter() - started) / (most + 1)
-    features, seconds = cache[drawn]
-    views = decomposer.prepare(pixels, key)
-    count = len(views.fit)
+    """Fit one setting to its features, and judge it by the features ``unseen`` of the crops held out of ``standard``."""
     reset_peak(decomposer)
     started = time.perf_counter()
-    fit = decomposer.fit([views], features[None, :count])[0]
+    fit = decomposer.fit(batch.images, batch.groups)[0]
     synchronise(decomposer)
     solved = time.perf_counter() - started
     peak = peak_bytes(decomposer)
-    plain = replace(views, holdout=())
-    parts = decomposer.take_apart(fit, plain, features[:count], features.new_zeros(0, features.shape[-1]))
-    figures = heldout(fit.sample(places) + fit.artifact, unseen) | shares(parts)
+    parts = decomposer.take_apart(fit, batch.images[0], batch.groups[0][0, 0], batch.prefix[0])
+    by = Stage1Decomposer(
+        decomposer.backbone, ViewOptions(crop_input=decomposer.views.crop_input), batch_size=decomposer.forward_batch
+    )
+    figures = heldout(by.predict(fit, standard, standard.holdout), unseen) | shares(parts)
     name, used = solver_name(setting.solver), setting.views.views
-    return Measured(setting.label, name, used, number, seconds * count, solved, peak_bytes=peak, **figures)
+    return Measured(setting.label, name, used, number, seconds, solved, peak_bytes=peak, **figures)
 
 
 def synchronise(decomposer: Stage1Decomposer) -> None:

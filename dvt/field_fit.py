@@ -26,6 +26,11 @@ class FieldFit:
     offset: Float[Tensor, "c"]
     artifact: Float[Tensor, "h w c"]
 
+    @property
+    def artifacts(self) -> tuple[Tensor, ...]:
+        """Return the artifact of every group of views: the field knows one."""
+        return (self.artifact,)
+
     @torch.no_grad()
     def sample(self, places: Float[Tensor, "*place 2"]) -> Float[Tensor, "*place c"]:
         """Return S at places (x, y) in [0, 1] of the whole image."""

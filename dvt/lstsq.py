@@ -11,7 +11,9 @@ with nodes two rows away:
     A = BᵀΩB + λLᵀL + εI,   M = BᵀΩE,   D = EᵀΩE + τI
     (D − MᵀA⁻¹M) G = EᵀΩF + τḠ − MᵀA⁻¹BᵀΩF,   S = A⁻¹(BᵀΩF − MG)
 
-A constant can move between S and G; the mean of G over positions is moved into S. Weights answer the sparse residual:
+Views of several input sizes share S, and each size has a G of its own: the sums over samples are sums over groups of views
+then, and G is all of them one below the other. A constant can move between S and G; the mean of the first group's G over
+positions is moved into S. Weights answer the sparse residual:
 ω = 1 / (1 + (‖r‖ / 2·median‖r‖)²), and solve again (iteratively reweighted least squares with Cauchy's weight).
 """
 
@@ -26,8 +28,9 @@ from .banded import BlockCholesky
 from .errors import SolverError
 from .nodes import LstsqFit, node_grid
 from .normal import Bilinear, Stencil, coupling, few_views, gather, hat, predict, roughness, stencil
+from .views import ViewGroup
 
-__all__ = ["LstsqOptions", "solve", "solve_many"]
+__all__ = ["LstsqOptions", "solve", "solve_groups"]
 
 KEPT_OUT = 8  # one view in so many is kept out of the fit that chooses λ
 UNDETERMINED = "the views do not determine the solution: give more views, fewer nodes or a larger smooth"
@@ -57,6 +60,19 @@ class LstsqOptions:
             raise SolverError("lstsq needs at least 2 nodes, and smooth, ridge, rounds and prior that are not negative")
 
 
+@dataclass(frozen=True)
+class Sight:
+    """One group of views made ready: features (N, V, H, W, C), where they lie, and each view's weight (N, V)."""
+
+    features: Float[Tensor, "n v h w c"]
+    bilinear: Bilinear
+    views: Float[Tensor, "n v"]
+
+    def base(self) -> Float[Tensor, "n v h w"]:
+        """Return every sample's weight before any residual is known."""
+        return self.views.double()[:, :, None, None].expand(self.features.shape[:4])
+
+
 def solve(
     features: Float[Tensor, "v h w c"],
     places: Float[Tensor, "v h w 2"],
@@ -73,68 +89,87 @@ def solve(
     if not (torch.equal(places[..., 1], rows[:, :, None].expand(places.shape[:3]))):
         raise SolverError("the patch centres of a view must lie on the lines of a rectangle")
     own = None if weights is None else weights[None]
-    return solve_many(features[None], rows[None], columns[None], options, own, prior)[0]
+    return solve_groups([ViewGroup(features[None], rows[None], columns[None], own)], options, prior)[0]
 
 
-def solve_many(
-    features: Float[Tensor, "n v h w c"],
-    rows: Float[Tensor, "n v h"],
-    columns: Float[Tensor, "n v w"],
-    options: LstsqOptions,
-    weights: Float[Tensor, "n v"] | None = None,
-    prior: Float[Tensor, "h w c"] | None = None,
+def solve_groups(
+    groups: Sequence[ViewGroup], options: LstsqOptions, prior: Float[Tensor, "h w c"] | None = None
 ) -> list[LstsqFit]:
-    """Fit several images at once, each for itself; the patches of view v lie at ``columns[n, v]`` × ``rows[n, v]`` in [0, 1].
+    """Fit several images at once, each for itself, to groups of views that share S and have a G each.
 
-    Shapes, precision and errors are those of ``solve``.
+    ``nodes`` and ``prior`` go by the first group's grid. Precision and errors are those of ``solve``.
     """
-    high, wide = node_grid(options.nodes, (features.shape[2], features.shape[3]))
-    bilinear = Bilinear(hat(rows, high), hat(columns, wide))
-    views = features.new_ones(features.shape[:2]) if weights is None else weights.to(features.device)
+    high, wide = node_grid(options.nodes, groups[0].grid)
+    sights = [
+        Sight(group.features, Bilinear(hat(group.rows, high), hat(group.columns, wide)), group.view_weights())
+        for group in groups
+    ]
+    number = len(groups[0].features)
     if isinstance(options.smooth, int | float):
-        smooth = torch.full((len(features),), float(options.smooth), dtype=torch.float64)
+        smooth = torch.full((number,), float(options.smooth), dtype=torch.float64)
     else:
-        smooth = choose_smooth(features, bilinear, views, options, options.smooth, prior)
-    field, artifact = reweighted(features, bilinear, views, smooth, options, prior)
-    mean = artifact.mean(dim=(1, 2))
-    field, artifact = field + mean[:, None, None], artifact - mean[:, None, None]
-    return [LstsqFit(f, a, float(s)) for f, a, s in zip(field, artifact, smooth, strict=True)]
+        smooth = choose_smooth(sights, options, options.smooth, prior)
+    field, artifacts = reweighted(sights, smooth, options, prior)
+    mean = artifacts[0].mean(dim=1)
+    field = (field + mean[:, None]).reshape(number, high, wide, -1)
+    maps = [
+        (own - mean[:, None]).reshape(number, *group.grid, -1) for own, group in zip(artifacts, groups, strict=True)
+    ]
+    return [
+        LstsqFit(field[index], maps[0][index], float(smooth[index]), tuple(other[index] for other in maps[1:]))
+        for index in range(number)
+    ]
 
 
 def reweighted(
-    features: Float[Tensor, "n v h w c"],
-    bilinear: Bilinear,
-    views: Float[Tensor, "n v"],
-    smooth: Float[Tensor, "n"],
-    options: LstsqOptions,
-    prior: Float[Tensor, "h w c"] | None,
-) -> tuple[Float[Tensor, "n rows columns c"], Float[Tensor, "n h w c"]]:
+    sights: Sequence[Sight], smooth: Float[Tensor, "n"], options: LstsqOptions, prior: Float[Tensor, "h w c"] | None
+) -> tuple[Float[Tensor, "n nodes c"], list[Tensor]]:
     """Solve, and solve again with the weights that the residuals ask for, ``options.rounds`` times."""
-    base = views.double()[:, :, None, None].expand(features.shape[:4])
-    field, artifact = weighted_solution(features, bilinear, base, smooth, options, prior)
+    field, artifacts = weighted_solution(sights, [sight.base() for sight in sights], smooth, options, prior)
     for _ in range(options.rounds):
-        weights = base * cauchy_weights(features, bilinear, field, artifact)
-        field, artifact = weighted_solution(features, bilinear, weights, smooth, options, prior)
-    number, _, height, width, channels = features.shape
-    return field.reshape(number, *bilinear.nodes, channels), artifact.reshape(number, height, width, channels)
+        weights = [
+            sight.base() * cauchy_weights(residual_norms(sight, field, own))
+            for sight, own in zip(sights, artifacts, strict=True)
+        ]
+        field, artifacts = weighted_solution(sights, weights, smooth, options, prior)
+    return field, artifacts
 
 
 def weighted_solution(
-    features: Float[Tensor, "n v h w c"],
-    bilinear: Bilinear,
-    weights: Float[Tensor, "n v h w"],
+    sights: Sequence[Sight],
+    weights: Sequence[Tensor],
     smooth: Float[Tensor, "n"],
     options: LstsqOptions,
     prior: Float[Tensor, "h w c"] | None,
-) -> tuple[Float[Tensor, "n nodes c"], Float[Tensor, "n p c"]]:
-    """Solve once for given weights; returns S at the nodes and G, as float32, before the gauge is fixed."""
-    system = regularised(stencil(bilinear, weights), bilinear.nodes, smooth, options.ridge)
-    mixed = coupling(bilinear, weights)
-    field_right, artifact_right = gather(features, bilinear, weights)
-    seen = weights.sum(dim=1).flatten(1)  # (N, P)
+) -> tuple[Float[Tensor, "n nodes c"], list[Tensor]]:
+    """Solve once for given weights; returns S at the nodes and every group's G (N, P, C), as float32, gauge not fixed."""
+    pairs = list(zip(sights, weights, strict=True))
+    data = Stencil(torch.stack([stencil(sight.bilinear, own).rows for sight, own in pairs]).sum(dim=0))
+    system = regularised(data, sights[0].bilinear.nodes, smooth, options.ridge)
+    mixed = torch.cat([coupling(sight.bilinear, own) for sight, own in pairs], dim=2)
+    rights = [gather(sight.features, sight.bilinear, own) for sight, own in pairs]
+    field_right = torch.stack([field for field, _ in rights]).sum(dim=0)
+    artifact_right = torch.cat([artifact for _, artifact in rights], dim=1)
+    seen = torch.cat([own.sum(dim=1).flatten(1) for own in weights], dim=1)  # (N, P)
     if prior is not None:
-        artifact_right = artifact_right + options.prior * prior.to(artifact_right).reshape(1, *artifact_right.shape[1:])
-        seen = seen + options.prior
+        known = prior.to(artifact_right).flatten(0, 1)
+        artifact_right[:, : len(known)] += options.prior * known
+        seen[:, : len(known)] += options.prior
+    field, artifact = eliminated(system, mixed, field_right, artifact_right, seen)
+    if not bool(torch.isfinite(field).all() and torch.isfinite(artifact).all()):
+        raise SolverError("the solution is not finite: give more views, fewer nodes or a larger smooth")
+    counts = [own.shape[2] * own.shape[3] for own in weights]
+    return field.float(), list(torch.split(artifact.float(), counts, dim=1))
+
+
+def eliminated(
+    system: Stencil,
+    mixed: Float[Tensor, "n nodes p"],
+    field_right: Float[Tensor, "n nodes c"],
+    artifact_right: Float[Tensor, "n p c"],
+    seen: Float[Tensor, "n p"],
+) -> tuple[Float[Tensor, "n nodes c"], Float[Tensor, "n p c"]]:
+    """Solve [[A, M], [Mᵀ, D]] [S, G] = right by eliminating S; raises SolverError where it is singular."""
     positions, count = seen.shape[1], mixed.shape[1]
     try:
         factor = BlockCholesky(*system.blocks())
@@ -147,10 +182,7 @@ def weighted_solution(
         artifact = torch.cholesky_solve(artifact_right - inner.mT @ outer, torch.linalg.cholesky(schur))
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise SolverError(UNDETERMINED) from error
-    field = factor.backward(outer - inner @ artifact)[:, :count]
-    if not bool(torch.isfinite(field).all() and torch.isfinite(artifact).all()):
-        raise SolverError("the solution is not finite: give more views, fewer nodes or a larger smooth")
-    return field.float(), artifact.float()
+    return factor.backward(outer - inner @ artifact)[:, :count], artifact
 
 
 def regularised(data: Stencil, nodes: tuple[int, int], smooth: Float[Tensor, "n"], ridge: float) -> Stencil:
@@ -161,53 +193,42 @@ def regularised(data: Stencil, nodes: tuple[int, int], smooth: Float[Tensor, "n"
     return system
 
 
-def cauchy_weights(
-    features: Float[Tensor, "n v h w c"],
-    bilinear: Bilinear,
-    field: Float[Tensor, "n nodes c"],
-    artifact: Float[Tensor, "n p c"],
-) -> Float[Tensor, "n v h w"]:
-    """Return Cauchy weights of the residuals' norms about twice their median, image by image."""
-    norms = residual_norms(features, bilinear, field, artifact)
+def cauchy_weights(norms: Float[Tensor, "n v h w"]) -> Float[Tensor, "n v h w"]:
+    """Return Cauchy weights of residuals' norms about twice their median, image by image."""
     scale = 2 * norms.flatten(1).median(dim=1).values[:, None, None, None]
     return torch.where(scale > 0, 1 / (1 + (norms / scale.clamp(min=1e-30)) ** 2), 1.0)
 
 
 def residual_norms(
-    features: Float[Tensor, "n v h w c"],
-    bilinear: Bilinear,
-    field: Float[Tensor, "n nodes c"],
-    artifact: Float[Tensor, "n p c"],
+    sight: Sight, field: Float[Tensor, "n nodes c"], artifact: Float[Tensor, "n p c"]
 ) -> Float[Tensor, "n v h w"]:
     """Return ‖raw − BS − EG‖ of every sample, in float64."""
-    norms = bilinear.rows.new_empty(features.shape[:4])
+    features = sight.features
+    norms = sight.bilinear.rows.new_empty(features.shape[:4])
     own = artifact.reshape(len(features), 1, *features.shape[2:])
     for part in few_views(features):
-        left = predict(field, bilinear, part).add_(own).sub_(features[:, part])
+        left = predict(field, sight.bilinear, part).add_(own).sub_(features[:, part])
         norms[:, part] = torch.linalg.vector_norm(left, dim=-1).double()
     return norms
 
 
 def choose_smooth(
-    features: Float[Tensor, "n v h w c"],
-    bilinear: Bilinear,
-    views: Float[Tensor, "n v"],
+    sights: Sequence[Sight],
     options: LstsqOptions,
     candidates: Sequence[float],
     prior: Float[Tensor, "h w c"] | None,
 ) -> Float[Tensor, "n"]:
-    """Return for every image the λ whose fit to seven views in eight predicts the eighth best; needs nine views."""
-    count = features.shape[1]
-    kept = torch.arange(count, device=features.device) % KEPT_OUT == KEPT_OUT - 1
+    """Return for every image the λ whose fit to seven in eight of the last group's views predicts the others best."""
+    judged = sights[-1]
+    kept = torch.arange(judged.views.shape[1], device=judged.views.device) % KEPT_OUT == KEPT_OUT - 1
     if not bool(kept.any()):
         raise SolverError(f"choosing a smooth needs at least {KEPT_OUT} views: give more views or one smooth")
-    plain = replace(options, rounds=0)
-    fitted = torch.where(kept, 0.0, views)
+    fitted = [*sights[:-1], replace(judged, views=torch.where(kept, 0.0, judged.views))]
     errors = []
     for candidate in candidates:
-        smooth = torch.full((len(features),), candidate, dtype=torch.float64)
-        field, artifact = reweighted(features, bilinear, fitted, smooth, plain, prior)
-        norms = residual_norms(features, bilinear, field.flatten(1, 2), artifact.flatten(1, 2))
+        smooth = torch.full((len(judged.views),), candidate, dtype=torch.float64)
+        field, artifacts = reweighted(fitted, smooth, replace(options, rounds=0), prior)
+        norms = residual_norms(judged, field, artifacts[-1])
         errors.append(norms[:, kept].square().mean(dim=(1, 2, 3)))
     best = torch.stack(errors).argmin(dim=0).cpu()
     return torch.tensor([float(candidate) for candidate in candidates], dtype=torch.float64)[best]

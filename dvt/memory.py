@@ -9,15 +9,17 @@ __all__ = ["Footprint", "Share", "divide"]
 
 @dataclass(frozen=True)
 class Footprint:
-    """What decides the memory of one image [counts]: views, patches, channels, nodes of S (0 for the field), inputs' pixels.
+    """What decides the memory of one image [counts].
 
-    ``model``: bytes of the weights. ``entries``: of the field's parameters.
+    ``samples``: patches of all its views. ``positions``: of G, all groups'. ``channels``. ``nodes``: of S, 0 for the field.
+    ``patches`` and ``pixels`` of the largest input. ``model``: bytes of the weights. ``entries``: of the field's parameters.
     """
 
-    views: int
-    patches: int
+    samples: int
+    positions: int
     channels: int
     nodes: int
+    patches: int
     pixels: int
     model: int
     entries: int = 0
@@ -28,14 +30,14 @@ class Footprint:
 
     def features(self) -> int:
         """Return the bytes of one image's features, float32."""
-        return self.views * self.patches * self.channels * 4
+        return self.samples * self.channels * 4
 
     def solver(self) -> int:
         """Return the bytes that solving one image takes beside its features."""
         if not self.nodes:
             return self.entries * 4 * 4 + 2048 * self.channels * 4 * 16
-        right = self.nodes * (self.patches + self.channels) * 8
-        return 4 * right + 3 * self.patches**2 * 8 + self.views * self.patches * 8 * 4 + self.features() // 2
+        right = self.nodes * (self.positions + self.channels) * 8
+        return 4 * right + 3 * self.positions**2 * 8 + self.samples * 8 * 4 + self.features() // 2
 
 
 @dataclass(frozen=True)

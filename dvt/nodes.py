@@ -14,12 +14,18 @@ __all__ = ["LstsqFit", "node_grid"]
 class LstsqFit:
     """A solution: ``field`` is S at the nodes (R, Q, C), row by row from the top; ``artifact`` is G (H, W, C), zero mean.
 
-    ``smooth`` is the λ taken.
+    ``smooth`` is the λ taken. ``others`` are the artifacts of further groups of views, as they add to S, mean and all.
     """
 
     field: Float[Tensor, "rows columns c"]
     artifact: Float[Tensor, "h w c"]
     smooth: float = math.nan
+    others: tuple[Tensor, ...] = ()
+
+    @property
+    def artifacts(self) -> tuple[Tensor, ...]:
+        """Return the artifact of every group of views, (H, W, C) each."""
+        return (self.artifact, *self.others)
 
     def sample(self, places: Float[Tensor, "*place 2"]) -> Float[Tensor, "*place c"]:
         """Return S at places (x, y) in [0, 1] of the whole image, bilinear between nodes."""

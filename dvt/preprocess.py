@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-__all__ = ["normalise", "squash"]
+__all__ = ["normalise", "squash", "upsampled"]
 
 
 def squash(
@@ -31,3 +31,8 @@ def normalise(
     centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
     return (images.to(device, non_blocking=True).float() / 255 - centre) / scale
+
+
+def upsampled(left: Float[Tensor, "h w c"], grid: tuple[int, int]) -> Float[Tensor, "high wide c"]:
+    """Return a map at the centres of another grid's cells, bilinear."""
+    return F.interpolate(left.permute(2, 0, 1)[None], grid, mode="bilinear")[0].permute(1, 2, 0)

@@ -1,6 +1,6 @@
 """The two solvers of stage 1 behind one call: views in, one fit an image out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 from .encoding import TINYCUDANN_HINT, encoding_backend
 from .field import FieldOptions
 from .field_fit import fit_field
-from .lstsq import LstsqOptions, solve_many
-from .views import lattice
+from .lstsq import LstsqOptions, solve_groups
+from .views import ViewGroup, lattice
 
 __all__ = ["Fit", "SolverOptions", "figures_of", "fit_images", "notes", "solver_name"]
 
@@ -20,10 +20,16 @@ SolverOptions = LstsqOptions | FieldOptions
 
 @runtime_checkable
 class Fit(Protocol):
-    """A fitted image: the clean field, and the artifact map (H, W, C) with zero mean over positions."""
+    """A fitted image: the clean field, and the artifact map (H, W, C) with zero mean over positions.
+
+    ``artifacts`` are those of every group of views, the first one's first.
+    """
 
     @property
     def artifact(self) -> Float[Tensor, "h w c"]: ...  # noqa: D102
+
+    @property
+    def artifacts(self) -> tuple[Tensor, ...]: ...  # noqa: D102
 
     def sample(self, places: Float[Tensor, "*place 2"]) -> Float[Tensor, "*place c"]:
         """Return S at places (x, y) in [0, 1] of the whole image."""
@@ -36,24 +42,21 @@ def solver_name(options: SolverOptions) -> str:
 
 
 def fit_images(
-    features: Float[Tensor, "n v h w c"],
-    rows: Float[Tensor, "n v h"],
-    columns: Float[Tensor, "n v w"],
-    weights: Float[Tensor, "n v"],
+    groups: Sequence[ViewGroup],
     options: SolverOptions,
     prior: Float[Tensor, "h w c"] | None = None,
     seed: int = 0,
     encoding: str = "auto",
 ) -> list[Fit]:
-    """Fit every image to its views; the patches of view v lie at ``columns[n, v]`` × ``rows[n, v]`` in [0, 1].
+    """Fit every image to its views. Weights, ``prior`` and several groups are lstsq's; ``seed`` and ``encoding`` the field's.
 
-    ``weights`` (of views) and ``prior`` are lstsq's; ``seed`` and ``encoding`` the field's, which has no use for either of the
-    former. Raises SolverError.
+    Raises SolverError.
     """
     if isinstance(options, LstsqOptions):
-        return list(solve_many(features, rows, columns, options, weights, prior))
-    places = lattice(rows, columns)
-    return [fit_field(one, where, options, seed, encoding) for one, where in zip(features, places, strict=True)]
+        return list(solve_groups(groups, options, prior))
+    (group,) = groups
+    places = lattice(group.rows, group.columns)
+    return [fit_field(one, where, options, seed, encoding) for one, where in zip(group.features, places, strict=True)]
 
 
 def notes(options: SolverOptions, encoding: str, device: torch.device) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions
-from dvt.view_features import Views, extract
 from featstore.images import decode
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))

@@ -115,3 +115,12 @@ def test_without_hub_and_file_one_line_says_what_to_do_and_soon() -> None:
     with pytest.raises(HubError, match=r"not cached and the hub cannot be reached.*--weights FILE"):
         Backbone.create("dinov2_b")
     assert time.monotonic() - started < 20
+
+
+def test_another_input_size_resamples_the_weights_as_they_were_given() -> None:
+    large = Backbone.create("test_vit", weights="random", input_size=(96, 96), device="cpu")
+    small = Backbone.create("test_vit", weights="random", input_size=(64, 48), device="cpu")
+    again = large.resized((64, 48))
+    assert again.weights_digest == small.weights_digest
+    image = torch.randn(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(again.forward(image)[0], small.forward(image)[0], atol=0, rtol=0)

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from planted import Plant, plant
 
-from dvt import LstsqOptions, SolverError, solve
+from dvt import LstsqOptions, SolverError, ViewGroup, solve
 from dvt.banded import BlockCholesky
-from dvt.lstsq import solve_many
+from dvt.lstsq import solve_groups
 from dvt.nodes import node_grid
 from dvt.normal import Stencil, roughness
 
@@ -179,9 +179,8 @@ def test_several_images_at_once_are_each_solved_for_itself() -> None:
     plants = [plant(views=24, side=9, channels=5, seed=seed) for seed in (3, 4, 5)]
     options = LstsqOptions(nodes=11, smooth=(0.01, 1.0), rounds=2)
     places = torch.stack([p.places for p in plants])
-    together = solve_many(
-        torch.stack([p.features for p in plants]), places[:, :, :, 0, 1], places[:, :, 0, :, 0], options
-    )
+    features = torch.stack([p.features for p in plants])
+    together = solve_groups([ViewGroup(features, places[:, :, :, 0, 1], places[:, :, 0, :, 0])], options)
     for one, fit in zip(plants, together, strict=True):
         alone = solve(one.features, one.places, options)
         torch.testing.assert_close(fit.field, alone.field, atol=1e-4, rtol=0)
@@ -224,3 +223,22 @@ def test_places_that_form_no_lattice_are_refused(planted: Plant) -> None:
     bent[3, 2, 1, 1] += 0.1
     with pytest.raises(SolverError, match="lines of a rectangle"):
         solve(planted.features, bent, LstsqOptions(nodes=8))
+
+
+def test_groups_share_the_field_and_have_an_artifact_each() -> None:
+    planted = plant(views=160, side=16, channels=16, cycles=3.0)
+    content = planted.features - planted.artifact
+    other = 0.7 + torch.randn(8, 8, 16, generator=torch.Generator().manual_seed(0))
+    first, second = slice(0, 24), slice(24, None)
+    rows, columns = planted.places[None, :, :, 0, 1], planted.places[None, :, 0, :, 0]
+    groups = [
+        ViewGroup(planted.features[None, first], rows[:, first], columns[:, first]),
+        ViewGroup(content[None, second, ::2, ::2] + other, rows[:, second, ::2], columns[:, second, ::2]),
+    ]
+    fit = solve_groups(groups, LstsqOptions(nodes=24, rounds=2))[0]
+    alone = solve(planted.features[first], planted.places[first], LstsqOptions(nodes=24, rounds=2))
+    assert cosine(fit.artifacts[0], planted.artifact) > max(0.99, cosine(alone.artifact, planted.artifact))
+    assert cosine(fit.artifacts[1], other) > 0.99
+    assert abs(float(fit.artifacts[1].mean()) - 0.7) < 0.05
+    clean, before = fit.sample(planted.places[0]), alone.sample(planted.places[0])
+    assert (clean - planted.clean).square().mean() < (before - planted.clean).square().mean()

@@ -3,7 +3,9 @@ import pytest
 from dvt import SolverError
 from dvt.memory import Footprint, divide
 
-ONE = Footprint(views=65, patches=1369, channels=384, nodes=4096, pixels=3 * 518**2, model=88_000_000)
+ONE = Footprint(
+    samples=65 * 1369, positions=1369, channels=384, nodes=4096, patches=1369, pixels=3 * 518**2, model=88_000_000
+)
 
 
 def test_features_are_counted_exactly() -> None:

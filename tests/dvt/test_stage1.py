@@ -21,6 +21,7 @@ from dvt import (
     Stage1Decomposer,
     ViewOptions,
 )
+from dvt.views import crop_size
 
 pytestmark = [
     pytest.mark.weights,
@@ -133,12 +134,14 @@ def test_the_field_cleans_a_photograph_too(backbone: Backbone, photo: NDArray[np
 
 
 def test_faithful_views_carry_no_extra_detail(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
-    decomposer = Stage1Decomposer(backbone, ViewOptions.faithful(views=3, holdout=1), OPTIONS)
+    decomposer = Stage1Decomposer(backbone, ViewOptions.faithful((224, 224), views=3, holdout=1), OPTIONS)
     views = decomposer.prepare(photo, "a")
     assert views.size == backbone.input_size
-    rows, columns = decomposer.lines(views, views.fit)
+    rows, columns = decomposer.lines(backbone, views, views.groups[0])
     assert rows[0].tolist() == pytest.approx(np.linspace(0, 1, 16))
-    assert columns[1, 0] * 224 == pytest.approx(views.fit[1].left + views.fit[1].width * views.fit[1].flip)
+    assert columns[1, 0] * 224 == pytest.approx(
+        views.groups[0][1].left + views.groups[0][1].width * views.groups[0][1].flip
+    )
 
 
 def test_a_prior_is_in_the_recipe_and_must_fit(backbone: Backbone) -> None:
@@ -161,3 +164,29 @@ def test_memory_bounds_the_batch_and_too_little_is_told(backbone: Backbone) -> N
     assert tight.estimated_bytes < free.estimated_bytes
     with pytest.raises(SolverError, match="give more memory, fewer views or fewer nodes"):
         Stage1Decomposer(backbone, memory=10_000_000)
+
+
+def test_crops_may_have_an_input_of_their_own(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
+    views = ViewOptions(views=24, holdout=8, crop_input=(112, 112), wide=4)
+    decomposer = Stage1Decomposer(backbone, views, OPTIONS)
+    prepared = decomposer.prepare(photo, "a")
+    assert [len(group) for group in prepared.groups] == [5, 24]
+    assert decomposer.forwards_per_image == 5 + 24 + 8
+    result = decomposer.decompose([prepared])[0]
+    assert result.raw.shape == (16, 16, 384)
+    assert result.artifact is not None
+    assert result.artifact.mean(dim=(0, 1)).abs().max() < 1e-4
+    assert result.stats["heldout_r2"] > 0.5
+    plain = Stage1Decomposer(backbone, ViewOptions(views=4, holdout=0), OPTIONS)
+    torch.testing.assert_close(result.raw, plain.decompose([plain.prepare(photo, "a")])[0].raw, atol=1e-4, rtol=1e-4)
+    assert decomposer.recipe()["method"]["views"]["crop_input"] == (112, 112)
+    with pytest.raises(SolverError, match="lstsq's"):
+        Stage1Decomposer(backbone, views, FieldOptions())
+
+
+def test_crops_of_large_inputs_go_through_the_model_at_about_224() -> None:
+    assert crop_size((518, 518), 14) == (224, 224)
+    assert crop_size((512, 512), 16) == (224, 224)
+    assert crop_size((224, 224), 14) == (224, 224)
+    assert crop_size((280, 280), 14) == (280, 280)
+    assert crop_size((518, 777), 14) == (154, 224)
