@@ -43,7 +43,8 @@ class LstsqOptions:
     ``nodes``: nodes of S along the long side of the grid, or (rows, columns); None for ``node_grid``'s rule. ``smooth``: λ, in
     units of one sample's weight; of several, each image takes the one that predicts best every eighth view, kept out while
     choosing. ``ridge``: ε, as a share of the mean diagonal of A. ``rounds``: rounds of reweighting after the first solution.
-    ``prior``: τ, in units of one view's weight at a position; without a prior artifact it plays no part.
+    ``prior``: τ, in units of one view's weight at a position; without a prior artifact it plays no part. ``artifact``: without
+    it S is fitted alone and G is zero: what many views do by themselves, an ablation.
     """
 
     nodes: int | tuple[int, int] | None = None
@@ -51,6 +52,7 @@ class LstsqOptions:
     ridge: float = 1e-6
     rounds: int = 1
     prior: float = 8.0
+    artifact: bool = True
 
     def __post_init__(self) -> None:
         """Raise SolverError for values that make no sense."""
@@ -155,6 +157,8 @@ def weighted_solution(
         known = prior.to(artifact_right).flatten(0, 1)
         artifact_right[:, : len(known)] += options.prior * known
         seen[:, : len(known)] += options.prior
+    if not options.artifact:
+        mixed, artifact_right = torch.zeros_like(mixed), torch.zeros_like(artifact_right)
     field, artifact = eliminated(system, mixed, field_right, artifact_right, seen)
     if not bool(torch.isfinite(field).all() and torch.isfinite(artifact).all()):
         raise SolverError("the solution is not finite: give more views, fewer nodes or a larger smooth")

@@ -11,6 +11,8 @@ COCO_VOC holds VOCdevkit/VOC2012 and semantic133 (masks of 133 things and stuffs
 """
 
 import argparse
+import hashlib
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,13 +22,13 @@ import numpy as np
 import torch
 
 from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions
+from dvt.view_features import Batch
 from featstore.images import decode
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 from yardstick import Scores, patch_labels, position_share, score
 
 BLENDS = (0.25, 0.5, 0.75)
-WITHOUT_G = 1e9  # a prior of no artifact so strong that there is none
 
 
 def main() -> None:
@@ -36,8 +38,9 @@ def main() -> None:
     parser.add_argument("--backbone", default="dinov2_s")
     parser.add_argument("--weights", default="demo")
     parser.add_argument("--input", type=int, default=224)
-    parser.add_argument("--views", type=int, default=32)
+    parser.add_argument("--views", type=int, default=64)
     parser.add_argument("--area", default="0.1,0.5")
+    parser.add_argument("--crop-input", type=int, help="what crops are resized to, a square's side")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--solvers", default="lstsq")
     parser.add_argument("--iterations", type=int, default=1000)
@@ -50,20 +53,22 @@ def main() -> None:
         input_size=(options.input, options.input),
     )
     low, high = (float(word) for word in options.area.split(","))
-    decomposer = Stage1Decomposer(backbone, ViewOptions(views=options.views, holdout=0, area=(low, high)))
+    crop = (options.crop_input, options.crop_input) if options.crop_input else None
+    drawn = ViewOptions(views=options.views, holdout=0, area=(low, high), crop_input=crop)
+    decomposer = Stage1Decomposer(backbone, drawn)
     names, variants = [], defaultdict(list)
-    for name, views, features in images(options, backbone, decomposer):
+    for name, batch in images(options, decomposer):
         names.append(name)
-        for label, value in cleaned(options, decomposer, views, features):
+        for label, value in cleaned(options, decomposer, batch):
             variants[label].append(value.flatten(0, 1).cpu().numpy())
     voc = options.data / "VOCdevkit" / "VOC2012" / "SegmentationClass"
     tasks = {
         "VOC-21": [patch_labels(voc / f"{name}.png", backbone.grid, 255) for name in names],
         "COCO-133": [patch_labels(options.data / "semantic133" / f"{name}.png", backbone.grid, 0) for name in names],
     }
-    print(
-        f"{options.backbone} ({options.weights}) at {options.input}, {len(names)} images, {options.views} views of {low}-{high}"
-    )
+    sizes = [one.input_size for one in decomposer.backbones]
+    print(f"{options.backbone} ({options.weights}) at {options.input}, {len(names)} images")
+    print(f"views {decomposer.view_counts()} at inputs {sizes}, crops of {low} to {high} of the image")
     for task, labels in tasks.items():
         report(task, variants, labels, options.splits)
     print("share of variance that positions explain")
@@ -71,45 +76,44 @@ def main() -> None:
         print(f"  {label:28} {position_share(features):.3f}")
 
 
-def images(
-    options: argparse.Namespace, backbone: Backbone, decomposer: Stage1Decomposer
-) -> Iterator[tuple[str, Views, torch.Tensor]]:
+def images(options: argparse.Namespace, decomposer: Stage1Decomposer) -> Iterator[tuple[str, Batch]]:
     """Every image's views and their features, from the cache where they are there."""
-    kind = f"{backbone.weights_digest[:12]}-{options.input}-{options.views}-{options.area}"
-    folder = options.cache / kind
+    decided = json.dumps([decomposer.backbone.recipe(), decomposer.recipe()["method"]["views"]], sort_keys=True)
+    folder = options.cache / hashlib.sha256(decided.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     paths = sorted((options.data / "VOCdevkit" / "VOC2012" / "JPEGImages").glob("*.jpg"))[: options.images]
     for number, path in enumerate(paths):
         views = decomposer.prepare(decode(path.read_bytes()), path.stem)
-        kept = folder / f"{path.stem}.npy"
+        kept = folder / f"{path.stem}.pt"
         if not kept.exists():
-            features = extract(backbone, [views], decomposer.forward_batch).features[0]
-            np.save(folder / "part.npy", features.half().cpu().numpy())
-            (folder / "part.npy").rename(kept)
+            batch = decomposer.extract([views])
+            torch.save([group.half().cpu() for group in batch.groups], folder / "part")
+            (folder / "part").rename(kept)
             print(f"\r{number + 1} of {len(paths)} images", end="", file=sys.stderr, flush=True)
-        yield path.stem, views, torch.from_numpy(np.load(kept)).float().to(backbone.device)
+        groups = [group.float().to(decomposer.backbone.device) for group in torch.load(kept)]
+        yield path.stem, Batch([views], groups, groups[0][:, :0], [groups[0].new_zeros(0, decomposer.width)], 0.0)
 
 
 def cleaned(
-    options: argparse.Namespace, decomposer: Stage1Decomposer, views: Views, features: torch.Tensor
+    options: argparse.Namespace, decomposer: Stage1Decomposer, batch: Batch
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every variant of one image's features, (H, W, C)."""
-    raw, backbone = features[0], decomposer.backbone
+    raw = batch.groups[0][0, 0]
     yield "raw", raw
     solvers = {
-        "lstsq": (LstsqOptions(), None),
-        "lstsq, no G": (LstsqOptions(prior=WITHOUT_G), torch.zeros_like(raw).cpu()),
-        "field": (FieldOptions(iterations=options.iterations), None),
+        "lstsq": LstsqOptions(),
+        "lstsq, no G": LstsqOptions(artifact=False),
+        "field": FieldOptions(iterations=options.iterations),
     }
-    for label, (solver, prior) in solvers.items():
+    for label, solver in solvers.items():
         if label.split(",")[0] not in options.solvers.split(","):
             continue
-        own = Stage1Decomposer(backbone, decomposer.views, solver, prior=prior)
-        fit = own.fit([views], features[None])[0]
-        clean = own.take_apart(fit, views, features, features.new_zeros(0, backbone.width)).clean
+        own = Stage1Decomposer(decomposer.backbone, decomposer.views, solver)
+        fit = own.fit(batch.images, batch.groups)[0]
+        clean = own.take_apart(fit, batch.images[0], raw, batch.prefix[0]).clean
         clean = clean.to(raw.device)
         yield f"{label}: S", clean
-        if prior is None:
+        if "no G" not in label:
             yield f"{label}: raw - G", raw - fit.artifact
             for blend in BLENDS:
                 yield f"{label}: {blend} (raw - G) + {1 - blend} S", blend * (raw - fit.artifact) + (1 - blend) * clean

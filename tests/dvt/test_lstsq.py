@@ -242,3 +242,17 @@ def test_groups_share_the_field_and_have_an_artifact_each() -> None:
     assert abs(float(fit.artifacts[1].mean()) - 0.7) < 0.05
     clean, before = fit.sample(planted.places[0]), alone.sample(planted.places[0])
     assert (clean - planted.clean).square().mean() < (before - planted.clean).square().mean()
+
+
+def test_without_an_artifact_the_field_alone_is_fitted(planted: Plant) -> None:
+    fit = solve(planted.features, planted.places, LstsqOptions(nodes=16, rounds=0, artifact=False))
+    assert fit.artifact.abs().max() == 0
+    doubled = torch.cat([planted.features, planted.features])  # the same samples twice, half as much smoothness each
+    again = solve(
+        doubled, torch.cat([planted.places] * 2), LstsqOptions(nodes=16, rounds=0, smooth=0.2, artifact=False)
+    )
+    torch.testing.assert_close(again.field, fit.field, atol=1e-4, rtol=0)
+    with_g = solve(planted.features, planted.places, LstsqOptions(nodes=16, rounds=0))
+    assert cosine(with_g.sample(planted.places[0]), planted.clean) > cosine(
+        fit.sample(planted.places[0]), planted.clean
+    )
