@@ -64,11 +64,16 @@ class LstsqOptions:
 
 @dataclass(frozen=True)
 class Sight:
-    """One group of views made ready: features (N, V, H, W, C), where they lie, and each view's weight (N, V)."""
+    """One group of views made ready: features (N, V, H, W, C), where they lie, and each view's weight (N, V).
+
+    ``centre`` (N, C) is taken off every feature: what all have in common would cost float32 its last digits, and ridge would
+    pull it towards zero.
+    """
 
     features: Float[Tensor, "n v h w c"]
     bilinear: Bilinear
     views: Float[Tensor, "n v"]
+    centre: Float[Tensor, "n c"]
 
     def base(self) -> Float[Tensor, "n v h w"]:
         """Return every sample's weight before any residual is known."""
@@ -102,18 +107,19 @@ def solve_groups(
     ``nodes`` and ``prior`` go by the first group's grid. Precision and errors are those of ``solve``.
     """
     high, wide = node_grid(options.nodes, groups[0].grid)
+    centre = groups[0].features.mean(dim=(1, 2, 3))
     sights = [
-        Sight(group.features, Bilinear(hat(group.rows, high), hat(group.columns, wide)), group.view_weights())
+        Sight(group.features, Bilinear(hat(group.rows, high), hat(group.columns, wide)), group.view_weights(), centre)
         for group in groups
     ]
-    number = len(groups[0].features)
+    number = len(centre)
     if isinstance(options.smooth, int | float):
         smooth = torch.full((number,), float(options.smooth), dtype=torch.float64)
     else:
         smooth = choose_smooth(sights, options, options.smooth, prior)
     field, artifacts = reweighted(sights, smooth, options, prior)
     mean = artifacts[0].mean(dim=1)
-    field = (field + mean[:, None]).reshape(number, high, wide, -1)
+    field = (field + (mean + centre)[:, None]).reshape(number, high, wide, -1)
     maps = [
         (own - mean[:, None]).reshape(number, *group.grid, -1) for own, group in zip(artifacts, groups, strict=True)
     ]
@@ -149,7 +155,7 @@ def weighted_solution(
     data = Stencil(torch.stack([stencil(sight.bilinear, own).rows for sight, own in pairs]).sum(dim=0))
     system = regularised(data, sights[0].bilinear.nodes, smooth, options.ridge)
     mixed = torch.cat([coupling(sight.bilinear, own) for sight, own in pairs], dim=2)
-    rights = [gather(sight.features, sight.bilinear, own) for sight, own in pairs]
+    rights = [gather(sight.features, sight.bilinear, own, sight.centre) for sight, own in pairs]
     field_right = torch.stack([field for field, _ in rights]).sum(dim=0)
     artifact_right = torch.cat([artifact for _, artifact in rights], dim=1)
     seen = torch.cat([own.sum(dim=1).flatten(1) for own in weights], dim=1)  # (N, P)
@@ -209,7 +215,7 @@ def residual_norms(
     """Return ‖raw − BS − EG‖ of every sample, in float64."""
     features = sight.features
     norms = sight.bilinear.rows.new_empty(features.shape[:4])
-    own = artifact.reshape(len(features), 1, *features.shape[2:])
+    own = artifact.reshape(len(features), 1, *features.shape[2:]) + sight.centre[:, None, None, None]
     for part in few_views(features):
         left = predict(field, sight.bilinear, part).add_(own).sub_(features[:, part])
         norms[:, part] = torch.linalg.vector_norm(left, dim=-1).double()

@@ -101,15 +101,18 @@ def coupling(bilinear: Bilinear, weights: Float[Tensor, "n v h w"]) -> Float[Ten
 
 
 def gather(
-    features: Float[Tensor, "n v h w c"], bilinear: Bilinear, weights: Float[Tensor, "n v h w"]
+    features: Float[Tensor, "n v h w c"],
+    bilinear: Bilinear,
+    weights: Float[Tensor, "n v h w"],
+    centre: Float[Tensor, "n c"],
 ) -> tuple[Float[Tensor, "n nodes c"], Float[Tensor, "n p c"]]:
-    """Return BᵀΩF and EᵀΩF, summed in float32 a few views at a time, then in float64."""
+    """Return BᵀΩF and EᵀΩF of features less ``centre``, summed in float32 a few views at a time, then in float64."""
     number, _, height, width, channels = features.shape
     high, wide = bilinear.nodes
     field = bilinear.rows.new_zeros(number, high, wide * channels)
     artifact = bilinear.rows.new_zeros(number, height * width, channels)
     for part in few_views(features):
-        weighted = features[:, part] * weights[:, part, :, :, None].to(features.dtype)
+        weighted = (features[:, part] - centre[:, None, None, None]) * weights[:, part, :, :, None].to(features.dtype)
         artifact += weighted.sum(dim=1).flatten(1, 2)
         across = (bilinear.columns[:, part, None].mT.to(features.dtype) @ weighted).flatten(3)  # (N, v, H, QC)
         field += bilinear.rows[:, part].flatten(1, 2).mT.to(features.dtype) @ across.flatten(1, 2)

@@ -256,3 +256,10 @@ def test_without_an_artifact_the_field_alone_is_fitted(planted: Plant) -> None:
     assert cosine(with_g.sample(planted.places[0]), planted.clean) > cosine(
         fit.sample(planted.places[0]), planted.clean
     )
+
+
+def test_what_all_features_have_in_common_costs_no_digits(planted: Plant) -> None:
+    few, places, options = planted.features[:40], planted.places[:40], LstsqOptions(nodes=24)
+    plain, lifted = solve(few, places, options), solve(few + 1000, places, options)
+    assert (lifted.artifact - plain.artifact).abs().max() < 2e-3  # a unit in the last place of 1000 is 6e-5
+    assert (lifted.field - 1000 - plain.field).abs().max() < 2e-3
