@@ -155,10 +155,21 @@ def announce(weights: str, decomposer: Decomposer, given: dict[str, Any]) -> Non
         click.echo(note, err=True)
     height, width = decomposer.grid
     click.echo(
-        f"{decomposer.method}: {plural(decomposer.forwards_per_image, 'forward')} an image, {height}×{width} patches, "
+        f"{decomposer.method}: {views_text(decomposer)} an image, {height}×{width} patches, "
         f"{decomposer.width} channels; weights {weights}",
         err=True,
     )
+
+
+def views_text(decomposer: Decomposer) -> str:
+    """Return how many inputs of which size an image takes, and the memory where the decomposer estimates it."""
+    models = getattr(decomposer, "backbones", None)
+    if models is None:
+        return plural(decomposer.forwards_per_image, "forward")
+    sizes = ["×".join(map(str, model.input_size)) for model in models]
+    counts = decomposer.view_counts()  # type: ignore[attr-defined]
+    views = " and ".join(f"{count} views at {size}" for count, size in zip(counts, sizes, strict=True))
+    return f"{views} (about {bytes_text(decomposer.estimated_bytes)} of memory)"  # type: ignore[attr-defined]
 
 
 def run(
