@@ -1,4 +1,8 @@
-"""How much memory stage 1 takes, estimated before it is taken, and a batch that keeps within a limit."""
+"""How much memory stage 1 takes, estimated before it is taken, and a batch that keeps within a limit.
+
+Estimates are of what tensors take. On a CPU add the process itself, Python and PyTorch: some 0.9 GB. Measured there (DINOv2-S at
+518, 64×64 nodes): features and solver of 64 views 0.50 GB, estimated 0.62; of 128 views 0.61 GB, estimated 0.83.
+"""
 
 from dataclasses import dataclass
 
@@ -37,7 +41,7 @@ class Footprint:
         if not self.nodes:
             return self.entries * 4 * 4 + 2048 * self.channels * 4 * 16
         right = self.nodes * (self.positions + self.channels) * 8
-        return 4 * right + 3 * self.positions**2 * 8 + self.samples * 8 * 4 + self.features() // 2
+        return 6 * right + 3 * self.positions**2 * 8 + self.samples * 8 * 4 + self.features() // 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,6 @@ def divide(footprint: Footprint, limit: int | None, forward_batch: int, images: 
             forward_batch //= 2
         else:
             raise SolverError(
-                f"stage 1 needs about {total / 1e9:.1f} GB and may take {limit / 1e9:.1f}: "
+                f"stage 1 needs about {total / 1e6:,.0f} MB and may take {limit / 1e6:,.0f} MB: "
                 "give more memory, fewer views or fewer nodes"
             )

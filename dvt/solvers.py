@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .encoding import TINYCUDANN_HINT, encoding_backend
+from .errors import SolverError
 from .field import FieldOptions
 from .field_fit import fit_field
-from .lstsq import LstsqOptions, solve_groups
+from .lstsq import KEPT_OUT, LstsqOptions, solve_groups
 from .views import ViewGroup, lattice
 
 __all__ = ["Fit", "SolverOptions", "figures_of", "fit_images", "notes", "solver_name"]
@@ -59,9 +60,14 @@ def fit_images(
     return [fit_field(one, where, options, seed, encoding) for one, where in zip(group.features, places, strict=True)]
 
 
-def notes(options: SolverOptions, encoding: str, device: torch.device) -> tuple[str, ...]:
-    """Return what a user should know before the fit; raises SolverError for an encoding that this device has not."""
+def notes(options: SolverOptions, encoding: str, device: torch.device, views: int) -> tuple[str, ...]:
+    """Return what a user should know before the fit to ``views`` views.
+
+    Raises SolverError for an encoding that this device has not, and for too few views to choose a smooth by.
+    """
     if isinstance(options, LstsqOptions):
+        if not isinstance(options.smooth, int | float) and views < KEPT_OUT:
+            raise SolverError(f"choosing a smooth needs at least {KEPT_OUT} views: give more views or one smooth")
         return ()
     backend = encoding_backend(encoding, device)
     return (TINYCUDANN_HINT,) if device.type == "cuda" and (encoding, backend) == ("auto", "pytorch") else ()

@@ -85,7 +85,7 @@ class Stage1Decomposer:
             self.solver = replace(self.solver, nodes=self.nodes(self.solver))
         if prior is not None and tuple(prior.shape) != (*self.grid, self.width):
             raise SolverError(f"the prior artifact has shape {tuple(prior.shape)}, not {(*self.grid, self.width)}")
-        self.notes = notes(self.solver, encoding, backbone.device)
+        self.notes = notes(self.solver, encoding, backbone.device, self.views.views)
         self.method = f"stage1/{solver_name(self.solver)}"
         if fine_grid:
             self.variants = (*self.variants, "clean_fine")

@@ -19,5 +19,5 @@ def test_images_are_given_up_before_views() -> None:
     assert (less.forward_batch, less.images) == (32, 3)
     least = divide(ONE, divide(ONE, None, 1, 1, 1).bytes, 32, 4, in_flight=1)
     assert (least.forward_batch, least.images) == (1, 1)
-    with pytest.raises(SolverError, match="GB"):
+    with pytest.raises(SolverError, match="MB"):
         divide(ONE, 1000, 32, 4, in_flight=1)

@@ -190,3 +190,8 @@ def test_crops_of_large_inputs_go_through_the_model_at_about_224() -> None:
     assert crop_size((224, 224), 14) == (224, 224)
     assert crop_size((280, 280), 14) == (280, 280)
     assert crop_size((518, 777), 14) == (154, 224)
+
+
+def test_too_few_views_to_choose_a_smooth_by_are_told_before_any_image(backbone: Backbone) -> None:
+    with pytest.raises(SolverError, match="at least 8 views"):
+        Stage1Decomposer(backbone, ViewOptions(views=3), LstsqOptions(smooth=(0.1, 1.0)))
