@@ -1,6 +1,6 @@
 """How much memory stage 1 takes, estimated before it is taken, and a batch that keeps within a limit.
 
-Estimates are of what tensors take. On a CPU add the process itself, Python and PyTorch: some 0.9 GB. Measured there (DINOv2-S at
+Estimates are of what tensors take. On a CPU add the process itself, Python and PyTorch: some 0.9 GB. Measured (DINOv2-S at
 518, 64×64 nodes): features and solver of 64 views 0.50 GB, estimated 0.62; of 128 views 0.61 GB, estimated 0.83.
 """
 

@@ -195,3 +195,15 @@ def test_crops_of_large_inputs_go_through_the_model_at_about_224() -> None:
 def test_too_few_views_to_choose_a_smooth_by_are_told_before_any_image(backbone: Backbone) -> None:
     with pytest.raises(SolverError, match="at least 8 views"):
         Stage1Decomposer(backbone, ViewOptions(views=3), LstsqOptions(smooth=(0.1, 1.0)))
+
+
+def test_overlapping_patches_lie_where_they_were_cut() -> None:
+    model = Backbone.create("test_vit", weights="random", input_size=(64, 96), stride=8, device="cpu")
+    decomposer = Stage1Decomposer(model, ViewOptions(views=2, holdout=0))
+    views = decomposer.prepare(np.zeros((100, 200, 3), np.uint8), "a")
+    rows, columns = decomposer.lines(model, views, views.groups[0])
+    crop = views.groups[0][1]
+    shares = (np.arange(11) * 8 + 8) / 96  # patches of 16 pixels
+    expected = (crop.left + (shares[::-1] if crop.flip else shares) * crop.width) / 200
+    assert columns[1].tolist() == pytest.approx(expected.tolist())
+    assert rows[0].tolist() == pytest.approx(((np.arange(7) * 8 + 8) / 64).tolist())
