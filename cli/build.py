@@ -5,28 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from featstore.build import BuildReport, Listener, build_version
 from featstore.compute import VARIANTS, Decomposer
-from featstore.errors import InputError, NotInStoreError
+from featstore.errors import NotInStoreError
 from featstore.index import IndexReport
-from featstore.plan import Plan, Request, make_plan
-from featstore.pooled import pool_artifact
+from featstore.plan import Request, make_plan
 from featstore.query import restricted
 from featstore.worker import Worker
 
 from . import demo, devices, options
+from .build_report import FAILED, report_build, report_plan
 from .compute import ComputeOptions, environment, load_backbone, make_decomposer, provenance
+from .denoisers import HELP
 from .index import report_index, run_index
-from .printing import bytes_text, emit_json, plural, seconds_text
+from .method import Choice, choose_method, named_method
+from .printing import bytes_text, plural
 from .progress import Progress
 from .stage1_options import stage1_options
 
 __all__ = ["build"]
 
-FAILED = 3
 WAIT = 24 * 3600.0
 
 
@@ -37,7 +36,12 @@ WAIT = 24 * 3600.0
     "--backbone", metavar="NAME", default="dinov2_s", help="Alias (dinov2_b, mae_b, clip_b …) or any timm name."
 )
 @click.option("--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]")
-@click.option("--method", type=click.Choice(["raw", "stage1"]), help="[default: the best at hand: stage1]")
+@click.option(
+    "--method",
+    type=click.Choice(["raw", "stage1", "stage2"]),
+    help="[default: stage2 where a denoiser for these features is trained, else stage1]",
+)
+@click.option("--denoiser", metavar="NAME", help=f"stage2: {HELP}  [default: the newest for these features]")
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all]")
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
@@ -58,6 +62,7 @@ WAIT = 24 * 3600.0
 )
 @click.option("--views", type=click.IntRange(min=1), metavar="N", help="stage1: crops to fit an image.  [default: 64]")
 @stage1_options()
+@click.option("--compile", "compiled", is_flag=True, help="stage2: run the denoiser through torch.compile.")
 @click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")
@@ -87,42 +92,30 @@ def build(
     \b
       featstore build demo
       featstore build voc --source VOCdevkit --backbone dinov2_b --method stage1
+      featstore build voc --backbone dinov2_b --denoiser hub:voc_denoised
       featstore build voc --backbone dinov2_s --method raw --where "split = 'train'" --limit 100
     """
     if name == demo.NAME and source is None:
         layout, chosen = demo.LAYOUT, demo.choose(chosen, click.get_current_context())
     named = devices.parse_devices(chosen["device"])
-    compute = devices.share(ComputeOptions(**chosen | {"method": chosen["method"] or "stage1"}), named)
+    method = named_method(chosen, click.get_current_context())
+    compute = devices.share(ComputeOptions(**chosen | {"method": method or "stage1"}), named)
     indexed = index_first(root, name, source, layout, quiet=as_json)
-    request = Request(name, "", variants, where, limit, retry_failed, shard_size)
     backbone = load_backbone(compute)
-    prior = load_prior(root, compute, backbone)
-    decomposer = make_decomposer(compute, backbone, prior)
+    choice = choose_method(root, name, compute, backbone, method)
+    decomposer = make_decomposer(choice.compute, backbone, choice.known)
     facts = environment(backbone) | devices.cards(named)
     request = Request(name, backbone.id, variants, where, limit, retry_failed, shard_size, facts, provenance())
     if not as_json:
-        announce(backbone.weights_source, decomposer, chosen)
+        announce(backbone, decomposer, chosen, choice)
     if dry_run:
         report_plan(make_plan(root, request, decomposer), decomposer, as_json, len(named))
         return 0
-    workers = devices.make_workers(compute, named, backbone, prior)
+    workers = devices.make_workers(choice.compute, named, backbone, choice.known)
     report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, workers)
     picture = demo.draw(root, report) if name == demo.NAME else None
     report_build(report, picture, as_json)
     return FAILED if report.failed or (indexed and indexed.problems) else 0
-
-
-def load_prior(root: Path, compute: ComputeOptions, backbone: Any) -> NDArray[np.float32] | None:
-    """Return the artifact pooled over --artifact-prior's version; raises InputError where that is another model's."""
-    if compute.artifact_prior is None:
-        return None
-    pooled = pool_artifact(root, compute.artifact_prior)
-    if pooled.backbone != backbone.recipe():
-        raise InputError(
-            f"{pooled.version} was made with another backbone, weights, input or layer: its artifact is no prior"
-        )
-    click.echo(f"artifact prior: the mean over {plural(pooled.images, 'image')} of {pooled.version}", err=True)
-    return pooled.mean
 
 
 def index_first(root: Path, name: str, source: Path | None, layout: str | None, quiet: bool) -> IndexReport | None:
@@ -145,18 +138,19 @@ def is_indexed(root: Path, name: str) -> bool:
         return False
 
 
-def announce(weights: str, decomposer: Decomposer, given: dict[str, Any]) -> None:
+def announce(backbone: Any, decomposer: Decomposer, given: dict[str, Any], choice: Choice) -> None:
     """Say which method and weights are used, and why where the user did not choose."""
-    if given["method"] is None:
-        click.echo(f"method {decomposer.method}: the best at hand, since no denoiser is trained yet", err=True)
-    if given["weights"] is None and weights.startswith("demo"):
+    for line in (choice.why, choice.prior):
+        if line:
+            click.echo(line, err=True)
+    if given["weights"] is None and backbone.weights_source.startswith("demo"):
         click.echo("the hub cannot be reached: demo weights are used; --weights FILE takes others", err=True)
     for note in getattr(decomposer, "notes", ()):
         click.echo(note, err=True)
     height, width = decomposer.grid
     click.echo(
         f"{decomposer.method}: {views_text(decomposer)} an image, {height}×{width} patches, "
-        f"{decomposer.width} channels; weights {weights}",
+        f"{decomposer.width} channels; weights {backbone.weights_source}",
         err=True,
     )
 
@@ -179,63 +173,3 @@ def run(
     with Progress("building", quiet=quiet) as progress:
         listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
         return build_version(root, request, decomposer, listener, wait, workers)
-
-
-def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: int) -> None:
-    """Say what a build would do; it takes as long as the process with the most shards."""
-    shards = -(-len(plan.todo) // plan.shard_size)
-    longest = min(len(plan.todo), -(-shards // processes) * plan.shard_size)
-    seconds = (plan.seconds_per_image or measure(decomposer)) * longest
-    facts = {
-        "dataset": plan.dataset,
-        "backbone": plan.backbone,
-        "method": decomposer.method,
-        "digest": plan.recipe.digest,
-        "folder": str(plan.folder),
-        "variants": plan.variants,
-        "wanted": plan.wanted,
-        "present": plan.present,
-        "failed_before": plan.failed_before,
-        "to_compute": len(plan.todo),
-        "shards": shards,
-        "bytes": plan.bytes_to_write,
-        "seconds": seconds,
-    }
-    if as_json:
-        emit_json(facts)
-        return
-    click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
-    click.echo(f"  into    {plan.folder}")
-    click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
-    click.echo(f"  taking  about {seconds_text(seconds)} on this machine")
-
-
-def measure(decomposer: Decomposer) -> float:
-    """Return how long an image takes, from one timed forward where the decomposer can tell [s]."""
-    timed = getattr(decomposer, "seconds_per_image", None)
-    if timed is None:
-        raise InputError(f"{decomposer.method} cannot tell how long an image takes")
-    return float(timed())
-
-
-def report_build(report: BuildReport, picture: Path | None, as_json: bool) -> None:
-    """Say what was built, where it lies, and what to do with it."""
-    if as_json:
-        emit_json(vars(report) | {"picture": str(picture) if picture else None})
-        return
-    counts = f"{plural(report.computed, 'image')} computed, {report.present:,} there before, {report.failed:,} failed"
-    click.echo(f"{report.dataset}/{report.backbone}/{report.version} ({report.method}): {counts}")
-    wrote = f"{plural(report.shards, 'shard')}, {bytes_text(report.bytes)}, " if report.shards else ""
-    click.echo(f"  store    {report.folder} ({wrote}{', '.join(report.variants)})")
-    if picture:
-        click.echo(f"  picture  {picture}")
-    click.echo(f"  took     {seconds_text(report.seconds)}")
-    if report.failed:
-        click.echo(
-            f'  failed   featstore query {report.dataset} "SELECT image_id, step, error FROM failures"', err=True
-        )
-    click.echo(f'  ask      featstore query {report.dataset} "SELECT * FROM coverage"')
-    variant = "clean" if "clean" in report.variants else report.variants[0]
-    root = Path(report.folder).parents[2]
-    arguments = f'"{root}", "{report.dataset}", backbone="{report.backbone}", variants=("{variant}",)'
-    click.echo(f"  load     featstore.FeatureDataset({arguments})")

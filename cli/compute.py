@@ -17,9 +17,20 @@ from featstore.compute import Decomposer
 from featstore.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from dvt import Backbone, FieldOptions, LstsqOptions, ViewOptions
 
-__all__ = ["ComputeOptions", "environment", "load_backbone", "make_decomposer", "provenance", "run_comparison"]
+__all__ = [
+    "ComputeOptions",
+    "device_name",
+    "environment",
+    "installed_versions",
+    "load_backbone",
+    "make_decomposer",
+    "provenance",
+    "run_comparison",
+]
 
 VIEWS = 64
 PACKAGES = ("featstore-dvt", "torch", "timm", "numpy", "pillow", "h5py", "duckdb")
@@ -57,11 +68,17 @@ class ComputeOptions:
     seed: int
     clean_grid: tuple[int, int] | None = None
     stride: int | None = None
+    denoiser: str | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
-        if self.clean_grid is not None and self.method == "raw":
-            raise InputError("--clean-grid needs --method stage1: method raw gives no clean map")
-        if self.artifact_prior and (self.method == "raw" or self.solver == "field" or self.faithful):
+        if self.clean_grid is not None and self.method != "stage1":
+            raise InputError(
+                f"--clean-grid needs --method stage1: method {self.method} gives no clean map of another grid"
+            )
+        if self.denoiser and self.method != "stage2":
+            raise InputError("--denoiser is of --method stage2")
+        if self.artifact_prior and (self.method != "stage1" or self.solver == "field" or self.faithful):
             raise InputError("--artifact-prior needs --method stage1 --solver lstsq")
         if self.faithful and self.solver == "lstsq":
             raise InputError(
@@ -73,7 +90,7 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
     """Build the model and load its weights."""
     import dvt
 
-    named = options.weights in (None, "hub", "demo", "random")
+    named = options.weights in (None, "hub", "demo", "random") or str(options.weights).startswith("hub:")
     return dvt.Backbone.create(
         options.backbone,
         weights=options.weights if named or options.weights is None else Path(options.weights),
@@ -88,14 +105,19 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
 
 
 def make_decomposer(
-    options: ComputeOptions, backbone: "Backbone", prior: NDArray[np.float32] | None = None
+    options: ComputeOptions, backbone: "Backbone", known: NDArray[np.float32] | None = None
 ) -> Decomposer:
-    """Return what computes the method chosen; ``prior`` (H, W, C) is an artifact known beforehand."""
+    """Return what computes the method chosen; ``known`` (H, W, C) is stage 1's prior artifact, or the artifact of stage 2."""
     import dvt
 
     size = options.batch_size or (32 if backbone.device.type == "cuda" else 4)
     if options.method == "raw":
         return dvt.RawDecomposer(backbone, batch_size=size)
+    if options.method == "stage2":
+        if options.denoiser is None or known is None:
+            raise InputError("method stage2 needs a denoiser and its artifact")
+        denoiser = dvt.Denoiser.from_checkpoint(options.denoiser, backbone.timm_name, backbone.width)
+        return dvt.Stage2Decomposer(backbone, denoiser, dvt.as_map(known), size, compiled=options.compiled)
     return dvt.Stage1Decomposer(
         backbone,
         view_options(options, backbone),
@@ -103,7 +125,7 @@ def make_decomposer(
         batch_size=size,
         blend=options.blend,
         context=options.context,
-        prior=None if prior is None else dvt.as_map(prior),
+        prior=None if known is None else dvt.as_map(known),
         fine_grid=options.clean_grid,
         memory=options.memory,
         encoding=options.encoding,
@@ -160,15 +182,20 @@ def run_comparison(
 
 def environment(backbone: "Backbone") -> dict[str, str]:
     """Return library versions and device: what, beside the recipe, may move the last bits."""
+    return installed_versions() | {"device": device_name(backbone.device), "weights_source": backbone.weights_source}
+
+
+def device_name(device: "torch.device") -> str:
+    """Return a device's kind and what it is."""
     import torch
 
-    facts = {name: installed(name) for name in PACKAGES}
-    device = torch.cuda.get_device_name(backbone.device) if backbone.device.type == "cuda" else platform.machine()
-    return (
-        facts
-        | {"python": platform.python_version(), "device": f"{backbone.device.type}: {device}"}
-        | {"weights_source": backbone.weights_source}
-    )
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{device.type}: {name}"
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {name: installed(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
 def installed(name: str) -> str:

@@ -11,10 +11,12 @@ from featstore.manifest import interruptible
 
 from .bench import bench
 from .build import build
+from .denoise import denoise
 from .index import index
 from .ls import ls
 from .query import query
 from .show import show
+from .train import train
 
 __all__ = ["cli", "main"]
 
@@ -35,7 +37,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, query, ls, show, bench):
+for command in (index, build, train, denoise, query, ls, show, bench):
     cli.add_command(command)
 
 

@@ -4,17 +4,22 @@ Method: Denoising Vision Transformers, Yang et al., ECCV 2024, arXiv 2401.02957;
 """
 
 from .aliases import ALIASES, backbone_id, resolve
-from .backbone import Backbone
+from .backbone import Backbone, choose_device
 from .comparison import Measured, Setting, compare
 from .decomposition import Decomposition
+from .denoiser import Denoiser
+from .denoiser_file import read_state
 from .encoding import GridOptions
-from .errors import BackboneError, DvtError, HubError, SolverError, WeightsError
+from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverError, WeightsError
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .lstsq import LstsqOptions, solve, solve_groups
 from .nodes import LstsqFit, node_grid
-from .raw import RawDecomposer, as_map
+from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .stage1 import Stage1Decomposer
+from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
+from .training import Progress, Trainer, TrainOptions
+from .validation import PositionShare, Validation, validate
 from .views import Crop, ViewGroup, ViewOptions, patch_centres, sample_crops
 from .weights import demo_weights_path, read_weights
 
@@ -24,6 +29,8 @@ __all__ = [
     "BackboneError",
     "Crop",
     "Decomposition",
+    "Denoiser",
+    "DenoiserError",
     "DvtError",
     "FieldFit",
     "FieldOptions",
@@ -32,23 +39,38 @@ __all__ = [
     "LstsqFit",
     "LstsqOptions",
     "Measured",
+    "PositionShare",
+    "Progress",
     "RawDecomposer",
     "Setting",
     "SolverError",
     "Stage1Decomposer",
+    "Stage2Decomposer",
+    "StoredDecomposer",
+    "TrainOptions",
+    "Trainer",
+    "Validation",
     "ViewGroup",
     "ViewOptions",
     "WeightsError",
     "as_map",
+    "as_maps",
     "backbone_id",
+    "check_lineage",
+    "choose_device",
+    "cleaned",
     "compare",
     "demo_weights_path",
     "fit_field",
     "node_grid",
     "patch_centres",
+    "position_mean",
+    "raw_of",
+    "read_state",
     "read_weights",
     "resolve",
     "sample_crops",
     "solve",
     "solve_groups",
+    "validate",
 ]

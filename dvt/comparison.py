@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .backbone import Backbone
-from .quality import heldout, shares
+from .quality import heldout
 from .solvers import SolverOptions, solver_name
 from .stage1 import Stage1Decomposer
 from .view_features import Batch, Views
@@ -130,9 +130,10 @@ def measure(
     by = Stage1Decomposer(
         decomposer.backbone, ViewOptions(crop_input=decomposer.views.crop_input), batch_size=decomposer.forward_batch
     )
-    figures = heldout(by.predict(fit, standard, standard.holdout), unseen) | shares(parts)
+    shown = {name: parts.stats[name] for name in ("cos_raw_clean", "artifact_share", "residual_share")}
+    shown |= heldout(by.predict(fit, standard, standard.holdout), unseen)
     name, used = solver_name(setting.solver), setting.views.views
-    return Measured(setting.label, name, used, number, seconds, solved, peak_bytes=peak, **figures)
+    return Measured(setting.label, name, used, number, seconds, solved, peak_bytes=peak, **shown)
 
 
 def synchronise(decomposer: Stage1Decomposer) -> None:

@@ -5,13 +5,14 @@
     DvtError
     ├── BackboneError (ValueError)  no such model, or none with patch tokens, or an input size it cannot take
     ├── WeightsError  (ValueError)  a weights file that cannot be read or does not fit the model
+    ├── DenoiserError (ValueError)  a denoiser that cannot be what it should, or does not fit the features
     ├── HubError      (OSError)     weights are neither cached nor can they be fetched
     └── SolverError   (ValueError)  the views do not determine the solution
 
 The message of each is one line that says what is wrong and what to do.
 """
 
-__all__ = ["BackboneError", "DvtError", "HubError", "SolverError", "WeightsError"]
+__all__ = ["BackboneError", "DenoiserError", "DvtError", "HubError", "SolverError", "WeightsError"]
 
 
 class DvtError(Exception):
@@ -24,6 +25,10 @@ class BackboneError(DvtError, ValueError):
 
 class WeightsError(DvtError, ValueError):
     """A weights file that cannot be read or does not fit the model."""
+
+
+class DenoiserError(DvtError, ValueError):
+    """A denoiser that cannot be what it should, or does not fit the features."""
 
 
 class HubError(DvtError, OSError):

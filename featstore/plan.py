@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,7 @@ from .query import check_condition, restricted
 from .recipe import Recipe
 from .root import version_folder
 
-__all__ = ["Plan", "Planned", "Request", "make_plan"]
+__all__ = ["Plan", "Planned", "Request", "StoredRaw", "images_of", "make_plan"]
 
 FORWARDS_PER_SHARD = 256
 SAMPLES_PER_SHARD = 128
@@ -28,7 +28,8 @@ class Request:
     """What a build is asked for. ``variants`` empty means all that the method gives.
 
     ``environment`` (library versions, device) is written into shards and manifest, ``provenance`` (command line, git
-    revision) into the manifest alone, so that the same build made by another command has the same bytes.
+    revision) into the manifest alone, so that the same build made by another command has the same bytes. ``stored`` is the
+    recipe digest of a version whose raw maps are computed on, and only they, in place of images.
     """
 
     dataset: str
@@ -40,16 +41,27 @@ class Request:
     shard_size: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
+    stored: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredRaw:
+    """Where the raw map of an image lies, and its checksum."""
+
+    shard: Path
+    row: int
+    checksum: int
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One image to compute; ``path`` is absolute."""
+    """One image to compute; ``path`` is absolute. ``stored`` is its raw map where that is to be cleaned, not the image."""
 
     image_id: str
     path: str
     sha256: str
     bytes: int
+    stored: StoredRaw | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
     variants = choose_variants(request.variants, decomposer)
     recipe = Recipe.of(decomposer.recipe())
     with restricted(root, request.dataset) as connection:
-        wanted = wanted_images(connection, request)
+        wanted = wanted_images(connection, request, root)
         have = stored_variants(connection, recipe.digest, root)
         failed = failed_steps(connection, recipe.digest)
         seconds = average_seconds(connection, recipe.digest)
@@ -137,18 +149,34 @@ def choose_variants(asked: Sequence[str], decomposer: Decomposer) -> tuple[str, 
     return tuple(name for name in decomposer.variants if not asked or name in asked)
 
 
-def wanted_images(connection: duckdb.DuckDBPyConnection, request: Request) -> list[Planned]:
-    """Return the current images that ``where`` and ``limit`` leave, ordered by image_id."""
+def wanted_images(connection: duckdb.DuckDBPyConnection, request: Request, root: Path) -> list[Planned]:
+    """Return the current images that ``stored``, ``where`` and ``limit`` leave, ordered by image_id."""
     condition = check_condition(request.where) if request.where else "true"
-    source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
     try:
-        rows = connection.execute(
-            f"SELECT image_id, path, sha256, bytes FROM images WHERE ({condition}\n) ORDER BY image_id"
-        ).fetchall()
+        images = images_of(connection, condition)
     except duckdb.Error as error:
         raise QueryError(f"--where {request.where!r}: {first_line(str(error))}") from error
-    rows = sorted(rows)[: request.limit]
+    if request.stored:
+        raw = raw_maps(connection, request.stored, root)
+        images = [replace(image, stored=raw[image.sha256]) for image in images if image.sha256 in raw]
+    return sorted(images, key=lambda image: image.image_id)[: request.limit]
+
+
+def images_of(connection: duckdb.DuckDBPyConnection, condition: str = "true") -> list[Planned]:
+    """Return the current images of the one data set that a restricted connection sees."""
+    source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
+    rows = connection.execute(f"SELECT image_id, path, sha256, bytes FROM images WHERE ({condition}\n)").fetchall()
     return [Planned(row[0], os.path.join(source, row[1]), row[2], row[3]) for row in rows]  # noqa: PTH118
+
+
+def raw_maps(connection: duckdb.DuckDBPyConnection, digest: str, root: Path) -> dict[str, StoredRaw]:
+    """Return where the raw maps stored under a recipe lie, by image SHA-256."""
+    rows = connection.execute(
+        "SELECT f.sha256, s.path, f.shard_row, f.checksum_raw FROM manifest.features f JOIN manifest.shards s "
+        "USING (shard_id) WHERE f.digest = ? AND list_contains(s.variants, 'raw')",
+        [digest],
+    ).fetchall()
+    return {sha256: StoredRaw(root / path, row, checksum) for sha256, path, row, checksum in rows}
 
 
 def stored_variants(connection: duckdb.DuckDBPyConnection, digest: str, root: Path) -> dict[str, set[str]]:

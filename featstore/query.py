@@ -1,7 +1,7 @@
 """SQL from outside: one SELECT, over the manifest only, nothing written."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -23,7 +23,11 @@ VIEWS = {
     "stored": "SELECT * FROM manifest.stored WHERE {dataset}",
     "coverage": "SELECT * FROM manifest.coverage WHERE {dataset}",
     "latest": "SELECT * FROM manifest.latest WHERE {dataset}",
+    "denoisers": "SELECT * FROM manifest.denoisers WHERE {dataset}",
+    "denoiser_images": "SELECT * FROM manifest.denoiser_images WHERE run IN "
+    "(SELECT run FROM manifest.denoisers WHERE {dataset})",
 }
+JOINS, JOINED = ("stored", "coverage", "latest"), ("datasets", "images", "versions", "shards", "features")
 ALLOWED = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
@@ -71,7 +75,8 @@ def restricted(
             check_dataset(connection, dataset)
         condition = "dataset = '" + dataset.replace("'", "''") + "'" if dataset is not None else "true"
         for name, sql in VIEWS.items():
-            connection.execute(f"CREATE VIEW {name} AS {sql.format(dataset=condition)}")
+            with suppress(duckdb.CatalogException):  # a store of an older schema is read as it is
+                connection.execute(f"CREATE VIEW {name} AS {sql.format(dataset=condition)}")
         if writable is not None:
             connection.execute(f"SET allowed_paths = ['{str(writable).replace(chr(39), chr(39) * 2)}']")
         connection.execute("SET enable_external_access = false")
@@ -114,10 +119,14 @@ def document(root: Path) -> list[tuple[str, str, str, str]]:
             ).fetchall()
             if comment
         }
-        spread = {column: comment for (table, column), comment in columns.items()}
+        spread = {column: comment for (table, column), comment in columns.items() if table in JOINED}
         rows = []
-        for name in VIEWS:
+        made = {
+            row[0] for row in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        }
+        for name in [name for name in VIEWS if name in made]:
             rows.append((name, "", "", comments.get(f"current_{name}") or comments.get(name, "")))
+            meant = spread if name in JOINS else {}
             for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall():
-                rows.append((name, column, kind, columns.get((name, column)) or spread.get(column, "")))
+                rows.append((name, column, kind, columns.get((name, column)) or meant.get(column, "")))
         return rows

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import InputError, LockedError, StoreError
 
-__all__ = ["build_lock", "check_name", "ensure_root", "resolve_root", "version_folder"]
+__all__ = ["build_lock", "check_name", "ensure_root", "hold_lock", "resolve_root", "version_folder"]
 
 ENVIRONMENT = "FEATSTORE_ROOT"
 DEFAULT = "feature-store"
@@ -64,11 +64,20 @@ def version_folder(root: Path, dataset: str, backbone: str, digest: str) -> Path
 
 @contextmanager
 def build_lock(root: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold the root's build lock; the kernel frees it when the process ends, however it ends.
+    """Hold the root's build lock; ``wait`` is how long to wait for another holder [s].
 
-    ``wait`` is how long to wait for another holder [s]. Raises LockedError naming the holder.
+    Raises LockedError naming the holder.
     """
-    path = root / LOCK
+    with hold_lock(root / LOCK, f"building in {root}", wait):
+        yield
+
+
+@contextmanager
+def hold_lock(path: Path, doing: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock file ``path``; the kernel frees it when the process ends, however it ends.
+
+    ``doing`` says in words what its holder does. Raises LockedError naming the holder after ``wait`` seconds.
+    """
     deadline = time.monotonic() + wait
     with path.open("a+", encoding="utf-8") as handle:
         while True:
@@ -77,7 +86,8 @@ def build_lock(root: Path, wait: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise LockedError(f"{holder(path)}; wait for it, or give --wait") from None
+                    hint = "wait for it, or give --wait" if path.name == LOCK else "wait for it, or end it"
+                    raise LockedError(f"{holder(path)} is {doing}; {hint}") from None
                 time.sleep(0.2)
         handle.seek(0)
         handle.truncate()
@@ -91,7 +101,6 @@ def holder(path: Path) -> str:
     """Say in words who holds the lock file ``path``."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        who = f"process {entry['pid']} on {entry['host']} ({entry['command']})"
+        return f"process {entry['pid']} on {entry['host']} ({entry['command']})"
     except (OSError, ValueError, KeyError):
-        who = "another process"
-    return f"{who} is building in {path.parent}"
+        return "another process"

@@ -6,16 +6,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .compute import Decomposer, Decomposition
-from .errors import DecodeError, InputError
+from .errors import CorruptError, DecodeError, InputError, NotInStoreError
 from .images import decode
-from .plan import Planned
+from .plan import Planned, StoredRaw
 from .quantise import quantise, to_half
+from .reading import PREFIX, ShardReader
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
 
 __all__ = ["ShardSpec", "run_shard"]
@@ -92,7 +94,9 @@ def read_ahead(
 
 
 def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
-    """Read, check against the index, decode and prepare one image."""
+    """Read, check against the index, decode and prepare one image; or one raw map, checked against its checksum."""
+    if image.stored is not None:
+        return load_stored(image, image.stored, decomposer)
     try:
         data = Path(image.path).read_bytes()
     except OSError as error:
@@ -103,6 +107,23 @@ def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
         return Loaded(image, decomposer.prepare(decode(data), image.sha256))
     except (DecodeError, ValueError) as error:
         return failure(image, "decode", str(error))
+
+
+def load_stored(image: Planned, stored: StoredRaw, decomposer: Decomposer) -> Loaded | Failure:
+    """Read and prepare one raw map with its prefix tokens."""
+    try:
+        reader = shard_reader(stored.shard)
+        raw = reader.read("raw", stored.row, stored.checksum)
+        prefix = reader.read(PREFIX, stored.row) if decomposer.prefix_tokens else None
+    except (CorruptError, NotInStoreError) as error:
+        return failure(image, "read", str(error))
+    return Loaded(image, decomposer.prepare_stored(raw, prefix))  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=8)
+def shard_reader(path: Path) -> ShardReader:
+    """Return the reader of a sealed shard; the few used last stay open."""
+    return ShardReader(path)
 
 
 def failure(image: Planned, step: str, error: str) -> Failure:

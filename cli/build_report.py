@@ -1,0 +1,76 @@
+"""What ``build`` and ``denoise`` say: the plan, and what was done."""
+
+from pathlib import Path
+
+import click
+
+from featstore.build import BuildReport
+from featstore.compute import Decomposer
+from featstore.errors import InputError
+from featstore.plan import Plan
+
+from .printing import bytes_text, emit_json, plural, seconds_text
+
+__all__ = ["FAILED", "report_build", "report_plan"]
+
+FAILED = 3
+
+
+def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: int) -> None:
+    """Say what a build would do; it takes as long as the process with the most shards."""
+    shards = -(-len(plan.todo) // plan.shard_size)
+    longest = min(len(plan.todo), -(-shards // processes) * plan.shard_size)
+    seconds = (plan.seconds_per_image or measure(decomposer)) * longest
+    facts = {
+        "dataset": plan.dataset,
+        "backbone": plan.backbone,
+        "method": decomposer.method,
+        "digest": plan.recipe.digest,
+        "folder": str(plan.folder),
+        "variants": plan.variants,
+        "wanted": plan.wanted,
+        "present": plan.present,
+        "failed_before": plan.failed_before,
+        "to_compute": len(plan.todo),
+        "shards": shards,
+        "bytes": plan.bytes_to_write,
+        "seconds": seconds,
+    }
+    if as_json:
+        emit_json(facts)
+        return
+    click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
+    click.echo(f"  into    {plan.folder}")
+    click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
+    click.echo(f"  taking  about {seconds_text(seconds)} on this machine")
+
+
+def measure(decomposer: Decomposer) -> float:
+    """Return how long an image takes, from one timed forward where the decomposer can tell [s]."""
+    timed = getattr(decomposer, "seconds_per_image", None)
+    if timed is None:
+        raise InputError(f"{decomposer.method} cannot tell how long an image takes")
+    return float(timed())
+
+
+def report_build(report: BuildReport, picture: Path | None, as_json: bool) -> None:
+    """Say what was built, where it lies, and what to do with it."""
+    if as_json:
+        emit_json(vars(report) | {"picture": str(picture) if picture else None})
+        return
+    counts = f"{plural(report.computed, 'image')} computed, {report.present:,} there before, {report.failed:,} failed"
+    click.echo(f"{report.dataset}/{report.backbone}/{report.version} ({report.method}): {counts}")
+    wrote = f"{plural(report.shards, 'shard')}, {bytes_text(report.bytes)}, " if report.shards else ""
+    click.echo(f"  store    {report.folder} ({wrote}{', '.join(report.variants)})")
+    if picture:
+        click.echo(f"  picture  {picture}")
+    click.echo(f"  took     {seconds_text(report.seconds)}")
+    if report.failed:
+        click.echo(
+            f'  failed   featstore query {report.dataset} "SELECT image_id, step, error FROM failures"', err=True
+        )
+    click.echo(f'  ask      featstore query {report.dataset} "SELECT * FROM coverage"')
+    variant = "clean" if "clean" in report.variants else report.variants[0]
+    root = Path(report.folder).parents[2]
+    arguments = f'"{root}", "{report.dataset}", backbone="{report.backbone}", variants=("{variant}",)'
+    click.echo(f"  load     featstore.FeatureDataset({arguments})")

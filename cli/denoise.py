@@ -1,0 +1,99 @@
+"""``featstore denoise``."""
+
+from pathlib import Path
+
+import click
+
+from featstore.build import Listener, build_version
+from featstore.compute import PARTS
+from featstore.errors import NotInStoreError
+from featstore.plan import Request, make_plan
+from featstore.query import restricted
+from featstore.versions import describe_version, find_version
+
+from . import options
+from .build_report import FAILED, report_build, report_plan
+from .compute import device_name, installed_versions, provenance
+from .denoisers import HELP, artifact_of, locate, raw_through
+from .progress import Progress
+
+__all__ = ["denoise"]
+
+BATCH = 16
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("version")
+@click.option("--denoiser", metavar="NAME", help=f"{HELP}  [default: the newest for these features]")
+@click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(PARTS)}.  [default: all]")
+@click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
+@click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=BATCH, help="Maps at a time.")
+@click.option("--compile", "compiled", is_flag=True, help="Run the denoiser through torch.compile.")
+@options.dry_run
+@options.root
+@options.as_json
+def denoise(
+    version: str,
+    denoiser: str | None,
+    variants: tuple[str, ...],
+    where: str | None,
+    limit: int | None,
+    device: str,
+    batch_size: int,
+    compiled: bool,
+    dry_run: bool,
+    root: Path,
+    as_json: bool,
+) -> int:
+    """Clean the raw features that VERSION stores, with no backbone.
+
+    They become the version that `build --method stage2` with the same denoiser would make, and go on with it.
+
+    \b
+      featstore build voc --backbone dinov2_b --method raw
+      featstore denoise voc/dinov2_b/v1 --denoiser hub:voc_denoised
+    """
+    import dvt
+
+    with restricted(root) as connection:
+        source = find_version(connection, version)
+    backbone = describe_version(root, source.name)["recipe"]["backbone"]
+    place = dvt.choose_device(device)
+    name, label = locate(root, denoiser, source.dataset, backbone)
+    model = dvt.Denoiser.from_checkpoint(name, backbone["id"], source.channels)
+    dvt.check_lineage(model, backbone)
+    said = [f"denoiser {label}"]
+    batches = raw_through(root, source, model, place, backbone["dtype"], batch_size)
+    artifact = artifact_of(root, model, backbone, batches, said.append)
+    decomposer = dvt.StoredDecomposer(
+        model,
+        dvt.as_map(artifact),
+        backbone,
+        source.prefix_tokens,
+        place,
+        backbone["dtype"],
+        batch_size,
+        compiled=compiled,
+    )
+    facts = installed_versions() | {"device": device_name(place)}
+    request = Request(
+        *(source.dataset, source.backbone, variants, where, limit),
+        environment=facts,
+        provenance=provenance(),
+        stored=source.digest,
+    )
+    plan = make_plan(root, request, decomposer)
+    if not plan.wanted:
+        raise NotInStoreError(f"{source.name} stores no raw map" + (" of images that this leaves" if where else ""))
+    if dry_run:
+        report_plan(plan, decomposer, as_json, 1)
+        return 0
+    with Progress("cleaning", quiet=as_json) as progress:
+        for line in said:
+            progress.say(line)
+        listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
+        report = build_version(root, request, decomposer, listener)
+    report_build(report, None, as_json)
+    return FAILED if report.failed else 0

@@ -1,0 +1,115 @@
+"""Which denoiser a command means, and the artifact that belongs to it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.calibration import Calibration, decoded, sample_images, sample_raw
+from featstore.denoisers import find_denoiser, newest_denoiser
+from featstore.errors import InputError, NotInStoreError
+from featstore.versions import Version
+
+from .printing import plural
+
+if TYPE_CHECKING:
+    import torch
+
+    from dvt import Backbone, Denoiser
+
+__all__ = ["HELP", "artifact_of", "images_through", "locate", "raw_through"]
+
+HELP = "A file, hub:voc_denoised, hub:imgnet_denoised, or one of the store: d1, voc/dinov2_b/d1, first digits of its digest."
+Batches = Iterable[tuple["torch.Tensor", ...]]
+
+
+def locate(root: Path, name: str | None, dataset: str, backbone: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what ``Denoiser.from_checkpoint`` takes, and what to call it.
+
+    ``name`` None is the newest that was trained on features of this recipe. Raises NotInStoreError.
+    """
+    if name is None:
+        newest = newest_denoiser(root, backbone, dataset)
+        if newest is None:
+            raise NotInStoreError(
+                f"no denoiser for these features of {backbone['id']} is at hand: featstore train {dataset} makes one of a "
+                "stage-1 version, or give --denoiser NAME (one trained at another input size may do)"
+            )
+        return str(root / newest.path), f"{newest.name}, trained on {plural(newest.images, 'image')}"
+    if name.startswith("hub:") or Path(name).is_file():
+        return name, Path(name).name
+    if name.endswith((".pth", ".pt", ".safetensors")):
+        raise InputError(f"there is no denoiser file {name}")
+    row = find_denoiser(root, name)
+    return str(root / row.path), f"{row.name}, trained on {plural(row.images, 'image')}"
+
+
+def artifact_of(
+    root: Path,
+    denoiser: "Denoiser",
+    backbone: dict[str, Any],
+    batches: Callable[[], Batches],
+    say: Callable[[str], None],
+) -> NDArray[np.float32]:
+    """Return the artifact (H, W, C): the denoiser's own, or that kept in the store, or taken now over ``batches`` and kept.
+
+    Its own counts only for the features that it was trained on.
+    """
+    import dvt
+
+    if denoiser.artifact is not None and denoiser.facts.get("backbone") == backbone:
+        return denoiser.artifact.numpy()
+    kept = Calibration(root, denoiser.digest(), backbone)
+    values = kept.load()
+    if values is None:
+        seen = 0
+
+        def counted() -> Batches:
+            nonlocal seen
+            for raw, clean in batches():
+                seen += len(raw)
+                yield raw, clean
+
+        values = dvt.position_mean(counted()).numpy()  # type: ignore[arg-type]
+        kept.save(values)
+        say(f"artifact: the mean of raw - clean over {plural(seen, 'image')}, kept in {kept.path.name}")
+    return values
+
+
+def images_through(
+    root: Path, dataset: str, backbone: "Backbone", denoiser: "Denoiser", batch_size: int
+) -> Callable[[], Batches]:
+    """Return what yields (raw, D(raw)) of a data set's sample, batch by batch."""
+    import dvt
+
+    def run() -> Iterator[tuple["torch.Tensor", ...]]:
+        loader = dvt.RawDecomposer(backbone, batch_size)
+        for group in groups(decoded(sample_images(root, dataset)), batch_size):
+            raw, _ = dvt.raw_of(backbone, [loader.prepare(image, "") for image in group])
+            yield from dvt.cleaned(denoiser, [(raw.half(),)], backbone.device, backbone.dtype)  # type: ignore[list-item]
+
+    return run
+
+
+def raw_through(
+    root: Path, version: Version, denoiser: "Denoiser", device: "torch.device", dtype: str, batch_size: int
+) -> Callable[[], Batches]:
+    """Return what yields (raw, D(raw)) of the same sample from what a version stores."""
+    import dvt
+
+    def run() -> Iterator[tuple["torch.Tensor", ...]]:
+        maps = sample_raw(root, version.dataset, version.backbone, f"v{version.number}")
+        for group in groups(maps, batch_size):
+            yield from dvt.cleaned(denoiser, [(dvt.as_maps(group),)], device, dtype)  # type: ignore[list-item]
+
+    return run
+
+
+def groups(values: Iterable[NDArray[Any]], size: int) -> Iterator[list[NDArray[Any]]]:
+    """Yield values in groups of ``size``."""
+    remaining = iter(values)
+    while group := list(islice(remaining, size)):
+        yield group

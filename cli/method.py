@@ -1,0 +1,87 @@
+"""Which method a build takes, and what that needs to know beforehand: a prior artifact, or a denoiser and its artifact."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from click.core import ParameterSource
+from numpy.typing import NDArray
+
+from featstore.denoisers import newest_denoiser
+from featstore.errors import InputError
+from featstore.pooled import pool_artifact
+
+from .compute import ComputeOptions
+from .denoisers import artifact_of, images_through, locate
+from .printing import plural
+from .stage1_options import OPTIONS
+
+if TYPE_CHECKING:
+    from dvt import Backbone
+
+__all__ = ["Choice", "choose_method", "named_method"]
+
+STAGE1 = ("solver", "views", *OPTIONS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The options as they are to be computed, what is known beforehand (H, W, C), and lines that say why and with what."""
+
+    compute: ComputeOptions
+    known: NDArray[np.float32] | None
+    why: str = ""
+    prior: str = ""
+
+
+def named_method(chosen: dict[str, Any], context: click.Context) -> str | None:
+    """Return the method that the options mean: the one given, or the only one that other options given belong to."""
+    if chosen["method"]:
+        return str(chosen["method"])
+    if chosen["denoiser"]:
+        return "stage2"
+    given = [name for name in STAGE1 if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    return "stage1" if given else None
+
+
+def choose_method(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", named: str | None) -> Choice:
+    """Take the method named, else the best at hand: stage 2 where a denoiser for these very features is, else stage 1.
+
+    Raises NotInStoreError, InputError, and DenoiserError where the denoiser does not fit.
+    """
+    if named is None and newest_denoiser(root, backbone.recipe(), dataset) is not None:
+        compute = replace(compute, method="stage2")
+    if compute.method == "stage2":
+        return with_denoiser(root, dataset, compute, backbone, named)
+    why = (
+        ""
+        if named
+        else f"method {compute.method}: the best at hand, since no denoiser for these features is trained yet"
+    )
+    if compute.artifact_prior is None:
+        return Choice(compute, None, why)
+    pooled = pool_artifact(root, compute.artifact_prior)
+    if pooled.backbone != backbone.recipe():
+        raise InputError(
+            f"{pooled.version} was made with another backbone, weights, input or layer: its artifact is no prior"
+        )
+    told = f"artifact prior: the mean over {plural(pooled.images, 'image')} of {pooled.version}"
+    return Choice(compute, pooled.mean, why, told)
+
+
+def with_denoiser(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", named: str | None) -> Choice:
+    """Find the denoiser and its artifact."""
+    import dvt
+
+    source, label = locate(root, compute.denoiser, dataset, backbone.recipe())
+    denoiser = dvt.Denoiser.from_checkpoint(source, backbone.timm_name, backbone.width)
+    dvt.check_lineage(denoiser, backbone.recipe())
+    size = compute.batch_size or (32 if backbone.device.type == "cuda" else 4)
+    said: list[str] = []
+    batches = images_through(root, dataset, backbone, denoiser, size)
+    artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append)
+    why = "" if named else "method stage2: the best at hand, since there is a denoiser for these features"
+    prior = "; ".join([f"denoiser {label}", *said])
+    return Choice(replace(compute, denoiser=source), artifact, why, prior)
