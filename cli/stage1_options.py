@@ -128,7 +128,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="lstsq: start from the artifact pooled over a version built before, so that few views suffice.",
     ),
     "iterations": click.option(
-        "--iterations", type=click.IntRange(min=2), metavar="N", help="field: steps.  [default: 2000]"
+        "--iterations", type=click.IntRange(min=2), metavar="N", help="field: steps.  [default: 1000]"
     ),
     "encoding": click.option(
         "--encoding",

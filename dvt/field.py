@@ -5,7 +5,7 @@ DVT, arXiv 2401.02957, section 3.2 and appendix A. First half: S and G explain t
 ``mse(S + G + sg(h), raw) + 1 − cos(…) + 0.1·mse(h, sg(raw − S − G)) + 0.02·mean|h|`` (sg: gradients stop). All are means.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,23 +14,29 @@ from torch import Tensor, nn
 
 from .encoding import Encoding, GridOptions, make_encoding
 from .errors import SolverError
+from .nodes import node_grid
 
 __all__ = ["FieldModel", "FieldOptions", "field_losses"]
+
+
+LEVELS, BASE = 8, 16
 
 
 @dataclass(frozen=True)
 class FieldOptions:
     """Parameters of the field and its fit, as in the paper's appendix A unless said.
 
-    ``grid``: of the encoding (finest 256 instead of 1024 lines: a 518-pixel image has 37). ``iterations``: steps (the paper
-    20,000, its code 25,000). ``batch``: patches a step. ``rate`` and ``last_rate``: of Adam, cosine between them after a
-    linear rise over a share ``warmup`` of the steps. ``freeze``: share of steps after which G is frozen and h joins.
-    ``betas``, ``eps``: Adam's. ``decay``: weight decay, added to the gradient (the code's 1e-5 is divided by its loss scale of
-    1024, as it never unscales: 1e-5/1024; none here). ``residual`` and ``sparsity``: weights of h's two terms.
+    ``grid``: of the encoding; None is 8 levels up to twice as many lines as a mean crop's patches lie apart (``settled``),
+    where the paper takes 16 up to 1024: finer lines than the views can tell of fit their noise, and predict crops not seen
+    worse, the more the longer they are trained (tests/benchmarks). ``iterations``: steps (the paper 20,000, its code 25,000).
+    ``batch``: patches a step. ``rate`` and ``last_rate``: of Adam, cosine between them after a linear rise over a share
+    ``warmup`` of the steps. ``freeze``: share of steps after which G is frozen and h joins. ``betas``, ``eps``: Adam's.
+    ``decay``: weight decay, added to the gradient (the code's 1e-5 is divided by its loss scale of 1024, as it never
+    unscales: 1e-5/1024; none here). ``residual`` and ``sparsity``: weights of h's two terms.
     """
 
-    grid: GridOptions = field(default_factory=lambda: GridOptions(finest=256))
-    iterations: int = 2000
+    grid: GridOptions | None = None
+    iterations: int = 1000
     batch: int = 2048
     rate: float = 0.01
     last_rate: float = 0.001
@@ -54,6 +60,13 @@ class FieldOptions:
         """Return the original's settings, its weight decay as it really acts."""
         return cls(grid=GridOptions(), iterations=iterations, decay=1e-5 / 1024)
 
+    def settled(self, grid: tuple[int, int], area: float = 0.3) -> "FieldOptions":
+        """Return these with the encoding's grid, for patches ``grid`` (H, W) of crops that cover ``area`` of the image."""
+        if self.grid is not None:
+            return self
+        finest = max(BASE, 2 * max(node_grid(None, grid, area)))
+        return replace(self, grid=GridOptions(levels=LEVELS, base=BASE, finest=finest))
+
     def rates(self) -> Float[Tensor, "iterations"]:
         """Return the learning rate of every step, float32."""
         rise = max(1, int(self.warmup * self.iterations))
@@ -70,7 +83,7 @@ class FieldModel(nn.Module):
         self, grid: tuple[int, int], channels: int, options: FieldOptions, backend: str, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.encoding: Encoding = make_encoding(options.grid, backend, generator)
+        self.encoding: Encoding = make_encoding(options.settled(grid).grid or GridOptions(), backend, generator)
         half, quarter = max(1, channels // 2), max(1, channels // 4)
         self.decoder = nn.Sequential(nn.Linear(self.encoding.width, half), nn.ReLU(), nn.Linear(half, channels))
         self.residual = nn.Sequential(

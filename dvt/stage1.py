@@ -83,6 +83,8 @@ class Stage1Decomposer:
         self.solver = solver or LstsqOptions()
         if isinstance(self.solver, LstsqOptions):
             self.solver = replace(self.solver, nodes=self.nodes(self.solver))
+        else:
+            self.solver = self.solver.settled(self.grid, sum(self.views.area) / 2)
         if prior is not None and tuple(prior.shape) != (*self.grid, self.width):
             raise SolverError(f"the prior artifact has shape {tuple(prior.shape)}, not {(*self.grid, self.width)}")
         self.notes = notes(self.solver, encoding, backbone.device, self.views.views)
@@ -116,7 +118,7 @@ class Stage1Decomposer:
         nodes, entries = (0, 0)
         if isinstance(self.solver, LstsqOptions):
             nodes = math.prod(node_grid(self.solver.nodes, self.grid))
-        else:
+        elif self.solver.grid is not None:
             entries = sum(self.solver.grid.entries()) * self.solver.grid.features
         samples = sum(count * each for count, each in zip(self.view_counts(), patches, strict=True))
         weights = [value for model in self.backbones for value in model.model.parameters()]
@@ -126,12 +128,8 @@ class Stage1Decomposer:
     def recipe(self) -> dict[str, Any]:
         """Return everything that decides the numbers."""
         name = solver_name(self.solver)
-        method: dict[str, Any] = {
-            "name": "stage1",
-            "solver": name,
-            "views": asdict(self.views),
-            name: asdict(self.solver),
-        }
+        method: dict[str, Any] = {"name": "stage1", "solver": name, "views": asdict(self.views)}
+        method |= {name: asdict(self.solver)}
         method |= {"blend": self.blend, "context": self.context}
         if self.prior is not None:
             data = self.prior.float().contiguous().cpu().numpy().astype("<f4").tobytes()

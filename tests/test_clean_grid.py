@@ -24,7 +24,7 @@ def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decomposer(options: ComputeOptions, *_: object) -> FakeDecomposer:
         return FakeDecomposer(fine_grid=options.clean_grid)
 
-    backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"))
+    backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=dict)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
     monkeypatch.setattr(build_module, "make_decomposer", decomposer)
@@ -52,5 +52,5 @@ def test_the_option_is_passed_on_and_told(capsys: pytest.CaptureFixture[str]) ->
 def test_raw_features_have_no_clean_map(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("build", "pets", "--source", "pets", "--method", "raw", "--clean-grid", "9") == 1
     said = capsys.readouterr().err.splitlines()
-    assert said == ["error: --clean-grid needs --method stage1: method raw gives no clean map"]
+    assert said == ["error: --clean-grid needs --method stage1: method raw gives no clean map of another grid"]
     assert not Path("feature-store").exists()

@@ -28,7 +28,7 @@ class Result(SimpleNamespace):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     """Run ``featstore …`` in a fresh working folder, with a stand-in for the model."""
     monkeypatch.chdir(tmp_path)
-    backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"))
+    backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=dict)
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
     monkeypatch.setattr(build_module, "make_decomposer", lambda *arguments: FakeDecomposer())
 

@@ -134,3 +134,16 @@ def test_a_captured_step_is_the_eager_step_and_the_cpus() -> None:
     assert torch.equal(replayed.artifact, eager.artifact)
     assert cosine(replayed.artifact.cpu(), here.artifact) > 0.999
     assert cosine(replayed.sample(on_gpu[1][0]).cpu(), here.sample(planted.places[0])) > 0.999
+
+
+def test_the_grid_follows_what_views_can_tell() -> None:
+    """Twice the patches of a mean crop over the whole image: 37 of them over crops of 0.3 of its area lie 68 to a side."""
+    settled = FieldOptions().settled((37, 37), 0.3).grid
+    assert settled is not None
+    assert settled.finest == pytest.approx(2 * 37 / 0.3**0.5, abs=2)
+    rectangular = FieldOptions().settled((16, 32), 0.3).grid
+    assert rectangular is not None
+    assert rectangular.finest == pytest.approx(2 * 32 / 0.3**0.5, abs=2)
+    own = GridOptions(levels=3, finest=48)
+    assert FieldOptions(grid=own).settled((37, 37)).grid == own
+    assert FieldOptions.faithful().settled((37, 37)).grid == GridOptions()
