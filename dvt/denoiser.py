@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -59,8 +59,7 @@ class Denoiser(nn.Module):
         count, height, width, channels = raw.shape
         tokens = raw.reshape(count, height * width, channels)
         if self.pos_embed is not None and self.grid is not None:
-            own = list(self.grid)
-            tokens = tokens + resample_abs_pos_embed(self.pos_embed, [height, width], own, num_prefix_tokens=0)
+            tokens = tokens + resampled(self.pos_embed, self.grid, (height, width))
         cleaned: Tensor = self.denoiser(tokens)
         return cleaned.reshape(raw.shape)
 
@@ -113,3 +112,17 @@ class Denoiser(nn.Module):
         header = {"grid": list(self.grid) if self.grid else None, "blocks": self.blocks, **facts}
         data: bytes = save(tensors, metadata={"featstore": json.dumps(header, sort_keys=True)})
         return data
+
+
+def resampled(
+    position: Float[Tensor, "1 count c"], own: tuple[int, int], grid: tuple[int, int]
+) -> Float[Tensor, "1 places c"]:
+    """Return an embedding of grid ``own`` on another, bicubic and antialiased.
+
+    Not timm's function: that of 1.0.15 leaves alone what has as many positions in another shape (4×9 for a square of 6×6).
+    """
+    if grid == own:
+        return position
+    planes = position.float().reshape(1, *own, -1).permute(0, 3, 1, 2)
+    planes = F.interpolate(planes, grid, mode="bicubic", antialias=True, align_corners=False)
+    return planes.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], -1).to(position.dtype)
