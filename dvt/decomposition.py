@@ -11,7 +11,7 @@ __all__ = ["Decomposition"]
 
 @dataclass(frozen=True)
 class Decomposition:
-    """One image's maps (H, W, C) and prefix tokens (T, C): float32, on the CPU; None where the method gives none.
+    """One image's maps (H, W, C) and prefix tokens (T, C), float32 (stage 2: float16), on the CPU; None where there are none.
 
     ``artifact`` has zero mean over positions. ``clean_fine`` (H', W', C) is clean at the centres of another grid's cells.
     ``stats`` holds the figures of ``quality``.

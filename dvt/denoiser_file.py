@@ -39,13 +39,14 @@ class Layout:
         position = state.get("pos_embed")
         grid = None
         if position is not None:
-            told = facts.get("grid") or [math.isqrt(position.shape[1])] * 2
+            count = position.shape[-2] if position.ndim > 1 else 1
+            told = facts.get("grid") or [math.isqrt(count)] * 2
             grid = int(told[0]), int(told[1])
-            if grid[0] * grid[1] != position.shape[1]:
+            if grid[0] * grid[1] != count:
                 raise DenoiserError(
-                    f"{name} has {position.shape[1]} positions, which are no square, and does not say of which grid"
+                    f"{name} has {count} positions, which are no square, and does not say of which grid"
                 )
-        return cls(len(first), grid, max(numbers, default=0) + 1)
+        return cls(first.numel(), grid, max(numbers, default=0) + 1)
 
     def check(self, state: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> None:
         """Raise DenoiserError, naming some of them, where tensors are missing, left over or of another shape."""
@@ -75,7 +76,7 @@ def read_checkpoint(path: Path | str, backbone: str | None) -> tuple[dict[str, T
         place = Path(path)
     if not place.is_file():
         raise WeightsError(f"there is no denoiser file {place}")
-    if timm_name and place.stem != timm_name and timm.is_model(place.stem):
+    if timm_name and timm.is_model(place.stem) and not same_model(place.stem, timm_name):
         raise DenoiserError(f"{place.name} is a denoiser of {place.stem}, by its name, not of {timm_name}")
     facts: dict[str, Any] = {}
     if place.suffix == ".safetensors":
@@ -85,6 +86,11 @@ def read_checkpoint(path: Path | str, backbone: str | None) -> tuple[dict[str, T
     else:
         raise WeightsError(f"{place.name}: a denoiser comes as .safetensors or .pth; this is neither")
     return {name: value.float() for name, value in state.items()}, facts, place
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two timm names can mean the same model: a tag (after the dot) left out fits any."""
+    return all(a == b for a, b in zip(one.split("."), other.split("."), strict=False))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -111,4 +117,6 @@ def published(loaded: Any, name: str) -> dict[str, Tensor]:
     if "denoiser" not in loaded and isinstance(loaded.get("model"), Mapping):
         raise DenoiserError(f"{name} is a distilled backbone, not a denoiser: give it as --weights")
     state = {str(key).removeprefix("module."): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if not state:
+        raise DenoiserError(f"{name} holds no denoiser: its parts are {few(sorted(map(str, inner)))}")
     return {key: value for key, value in state.items() if not key.startswith("vit.")}

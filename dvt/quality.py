@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["figures", "heldout"]
+__all__ = ["FIGURES", "figures", "figures_table", "heldout"]
+
+
+FIGURES = ("norm_min", "norm_median", "norm_max", "cos_raw_clean", "artifact_share", "residual_share")
 
 
 def figures(
@@ -15,27 +18,31 @@ def figures(
     clean: Float[Tensor, "n h w c"] | None = None,
     artifact: Float[Tensor, "#n h w c"] | None = None,
 ) -> list[dict[str, float]]:
-    """Return each image's figures, worked out where the maps are and fetched at once.
+    """Return each image's figures, as ``figures_table`` has them, fetched at once."""
+    return [dict(zip(FIGURES, row, strict=False)) for row in figures_table(raw, clean, artifact).tolist()]
+
+
+def figures_table(
+    raw: Float[Tensor, "n h w c"],
+    clean: Float[Tensor, "n h w c"] | None = None,
+    artifact: Float[Tensor, "#n h w c"] | None = None,
+) -> Float[Tensor, "n figures"]:
+    """Return a row of ``FIGURES`` an image, float64, worked out where the maps are.
 
     The smallest, median and largest L2 norm of raw's patch tokens; with clean and artifact the mean cosine of raw and clean,
     and the variance of artifact and residual over that of raw (over positions, summed over channels).
     """
     lengths = raw.norm(dim=-1).flatten(1)
-    found = {
-        "norm_min": lengths.amin(dim=1),
-        "norm_median": lengths.median(dim=1).values,
-        "norm_max": lengths.amax(dim=1),
-    }
+    found = [lengths.amin(dim=1), lengths.median(dim=1).values, lengths.amax(dim=1)]
     if clean is not None and artifact is not None:
         total = spread(raw)
         total = torch.where(total > 0, total, math.nan)
-        found |= {
-            "cos_raw_clean": F.cosine_similarity(raw, clean, dim=-1).mean(dim=(1, 2)),
-            "artifact_share": spread(artifact) / total,
-            "residual_share": spread(raw - clean - artifact) / total,
-        }
-    table = torch.stack([values.double() for values in found.values()], dim=1).tolist()
-    return [dict(zip(found, row, strict=True)) for row in table]
+        found += [
+            F.cosine_similarity(raw, clean, dim=-1).mean(dim=(1, 2)),
+            spread(artifact) / total,
+            spread(raw - clean - artifact) / total,
+        ]
+    return torch.stack([values.double() for values in found], dim=1)
 
 
 def spread(values: Float[Tensor, "n h w c"]) -> Float[Tensor, " n"]:

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from .backbone import Backbone
 from .decomposition import Decomposition
 from .denoiser import Denoiser
 from .errors import DenoiserError
+from .leaving import Exit
 from .precision import autocast
 from .preprocess import squash
-from .quality import figures
+from .quality import FIGURES, figures_table
 from .raw import as_map, as_tensor, raw_of
 
 __all__ = ["Stage2Decomposer", "StoredDecomposer", "check_lineage", "cleaned", "position_mean"]
 
+IN_FLIGHT = 4
 Stored = tuple[Float[Tensor, "h w c"], Float[Tensor, "t c"] | None]
 
 
@@ -107,6 +110,7 @@ class StoredDecomposer:
         self.grid = int(height), int(width)
         self.offset = self.artifact.to(device)
         self.weights = denoiser.digest()
+        self.exit = Exit(device)
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that decides the numbers."""
@@ -138,10 +142,27 @@ class StoredDecomposer:
 
     def decompose(self, prepared: Sequence[Stored]) -> list[Decomposition]:
         """Clean a batch of stored maps."""
-        started = time.perf_counter()
         raw = torch.stack([one[0] for one in prepared]).to(self.device)
+        return self.collect([self.start(raw, [one[1] for one in prepared])])
+
+    def start(self, raw: Float[Tensor, "n h w c"], prefix: Sequence[Tensor | None] | Tensor) -> "Leaving":
+        """Clean a batch on the device and send its maps out, waiting for nothing on a GPU."""
+        started = time.perf_counter()
         clean = self.clean(raw)
-        return self.finish(raw, clean, [one[1] for one in prepared], started)
+        told = figures_table(raw, clean, self.offset[None])
+        whole = [one for one in prefix if one is not None]
+        return Leaving(
+            self.exit.send(raw.half()),
+            self.exit.send(clean.half()),
+            self.exit.send(torch.stack(whole)) if whole else None,
+            self.exit.send(told),
+            started,
+        )
+
+    def collect(self, batches: Sequence["Leaving"]) -> list[Decomposition]:
+        """Wait for what was sent out, and return every image's maps with their figures."""
+        self.exit.wait()
+        return [result for batch in batches for result in batch.results(self.artifact)]
 
     @torch.inference_mode()
     def clean(self, raw: Float[Tensor, "n h w c"]) -> Float[Tensor, "n h w c"]:
@@ -150,17 +171,24 @@ class StoredDecomposer:
             cleaned: Tensor = self.run(raw.half().float())
         return cleaned.float()
 
-    def finish(
-        self, raw: Tensor, clean: Tensor, prefix: Sequence[Tensor | None], started: float
-    ) -> list[Decomposition]:
-        """Return every image's maps on the CPU with their figures."""
-        told = figures(raw, clean, self.offset[None])
-        raw, clean = raw.cpu(), clean.cpu()
-        seconds = (time.perf_counter() - started) / len(raw)
-        return [
-            Decomposition(raw[i], clean[i], self.artifact, prefix[i], {**told[i], "seconds": seconds})
-            for i in range(len(raw))
-        ]
+
+@dataclass(frozen=True)
+class Leaving:
+    """A batch on its way to the CPU: raw and clean (N, H, W, C) float16, prefix tokens (N, T, C), figures (N, figures)."""
+
+    raw: Tensor
+    clean: Tensor
+    prefix: Tensor | None
+    told: Tensor
+    started: float
+
+    def results(self, artifact: Float[Tensor, "h w c"]) -> list[Decomposition]:
+        """Return every image's maps, once they are there."""
+        seconds = (time.perf_counter() - self.started) / len(self.raw)
+        rows = [dict(zip(FIGURES, row, strict=True)) | {"seconds": seconds} for row in self.told.tolist()]
+        prefix = [None] * len(rows) if self.prefix is None else list(self.prefix)
+        maps = zip(self.raw, self.clean, prefix, rows, strict=True)
+        return [Decomposition(raw, clean, artifact, extra, row) for raw, clean, extra, row in maps]
 
 
 class Stage2Decomposer(StoredDecomposer):
@@ -191,11 +219,13 @@ class Stage2Decomposer(StoredDecomposer):
             batch_size,
             compiled=compiled,
         )
-        self.backbone = backbone
+        self.backbone, self.forward_batch = backbone, batch_size
+        if backbone.device.type == "cuda":
+            self.batch_size = IN_FLIGHT * batch_size  # maps of one forward leave the card while the next one runs
 
     def seconds_per_image(self) -> float:
         """Return about how long an image takes [s], from one timed forward of each."""
-        return self.backbone.seconds_per_forward(self.batch_size) + super().seconds_per_image()
+        return self.backbone.seconds_per_forward(self.forward_batch) + super().seconds_per_image()
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> UInt8[Tensor, "3 height width"]:  # type: ignore[override]
         """Squash an (h, w, 3) image to the model's input; ``key`` plays no part."""
@@ -203,6 +233,6 @@ class Stage2Decomposer(StoredDecomposer):
 
     def decompose(self, prepared: Sequence[UInt8[Tensor, "3 height width"]]) -> list[Decomposition]:  # type: ignore[override]
         """Run both on prepared images."""
-        started = time.perf_counter()
-        raw, prefix = raw_of(self.backbone, prepared)
-        return self.finish(raw, self.clean(raw), list(prefix.cpu()), started)
+        size = self.forward_batch
+        groups = [prepared[start : start + size] for start in range(0, len(prepared), size)]
+        return self.collect([self.start(*raw_of(self.backbone, group)) for group in groups])

@@ -15,6 +15,7 @@ STORED = np.dtype("<f2")
 DERIVABLE = ("raw", "clean", "artifact")
 """The variants from which the residual follows."""
 
+EXPONENT = np.uint16(0x7C00)  # all ones in NaN and infinity
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -28,10 +29,10 @@ def quantise(decomposition: Decomposition, variants: Sequence[str]) -> dict[str,
     for name in DERIVABLE:
         value = getattr(decomposition, name)
         if value is not None:
-            maps[name] = to_half(name, np.asarray(value, dtype=np.float32))
+            maps[name] = to_half(name, np.asarray(value))
     fine = getattr(decomposition, FINE, None) if FINE in variants else None
     if fine is not None:
-        maps[FINE] = to_half(FINE, np.asarray(fine, dtype=np.float32))
+        maps[FINE] = to_half(FINE, np.asarray(fine))
     wanted = [name for name in variants if name not in maps]
     if "residual" in wanted and maps.keys() >= set(DERIVABLE):
         maps["residual"] = residual_of(*(maps[name] for name in DERIVABLE))
@@ -56,7 +57,12 @@ def residual_of(
 
 
 def to_half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
-    """Round to little-endian float16; raises InputError, calling the values ``name``, where one does not fit."""
+    """Round to little-endian float16; raises InputError, calling the values ``name``, where one does not fit.
+
+    What is float16 already is only looked at.
+    """
+    if values.dtype == STORED and not (np.ascontiguousarray(values).view("<u2") & EXPONENT == EXPONENT).any():
+        return np.ascontiguousarray(values)
     largest = max(-float(values.min(initial=0.0)), float(values.max(initial=0.0)))
     if not largest <= LARGEST:  # NaN, too, is not smaller
         if not np.isfinite(largest):

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .compute import Decomposer, Decomposition
 from .errors import CorruptError, DecodeError, InputError, NotInStoreError
 from .images import decode
 from .plan import Planned, StoredRaw
-from .quantise import quantise, to_half
+from .quantise import checksum, quantise, to_half
 from .reading import PREFIX, ShardReader
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
 
 __all__ = ["ShardSpec", "run_shard"]
 
-READERS = 2
+THREADS = max(2, min(16, os.cpu_count() or 2))
 WRITES_IN_FLIGHT = 2
 Advance = Callable[[int], None]
 
@@ -58,7 +59,8 @@ def run_shard(
     seconds: dict[str, float] = {}
     with (
         ShardWriter(spec.path, spec.header, len(spec.images)) as shard,
-        ThreadPoolExecutor(READERS) as readers,
+        ThreadPoolExecutor(THREADS) as readers,
+        ThreadPoolExecutor(THREADS) as packers,
         ThreadPoolExecutor(1) as writer,
     ):
         writes: deque[Future[None]] = deque()
@@ -66,7 +68,8 @@ def run_shard(
         for batch in batches(loaded, shard, decomposer.batch_size, advance):
             results = compute(decomposer, batch)
             seconds |= took(batch, results)
-            writes.append(writer.submit(write, shard, spec.header.variants, batch, results))
+            packed = [packers.submit(pack, *pair, spec.header.variants) for pair in zip(batch, results, strict=True)]
+            writes.append(writer.submit(write, shard, packed))
             while len(writes) > WRITES_IN_FLIGHT:
                 writes.popleft().result()
             advance(len(batch))
@@ -79,7 +82,7 @@ def read_ahead(
     pool: ThreadPoolExecutor, images: Sequence[Planned], decomposer: Decomposer
 ) -> Iterator[Loaded | Failure]:
     """Yield images ready for the model in order, working a batch or two ahead and no further."""
-    depth = 2 * decomposer.batch_size + READERS
+    depth = 2 * decomposer.batch_size + THREADS
     jobs: deque[Future[Loaded | Failure]] = deque()
     try:
         for image in images:
@@ -169,21 +172,39 @@ def took(batch: Sequence[Loaded], results: Sequence[Decomposition | Failure]) ->
     }
 
 
-def write(
-    shard: ShardWriter,
-    variants: Sequence[str],
-    batch: Sequence[Loaded],
-    results: Sequence[Decomposition | Failure],
-) -> None:
-    """Quantise a batch and add it to the shard, in order."""
-    for item, result in zip(batch, results, strict=True):
+@dataclass(frozen=True)
+class Packed:
+    """One image's maps as they are stored, with their checksums."""
+
+    image: Planned
+    maps: dict[str, NDArray[np.float16]]
+    prefix: NDArray[np.float16] | None
+    stats: dict[str, float]
+    checksums: dict[str, int]
+
+
+def pack(item: Loaded, result: Decomposition | Failure, variants: Sequence[str]) -> Packed | Failure:
+    """Quantise one image's maps and take their checksums."""
+    if isinstance(result, Failure):
+        return result
+    try:
+        maps = quantise(result, variants)
+        prefix = None if result.prefix is None else to_half("prefix token", np.asarray(result.prefix))
+    except InputError as error:
+        return failure(item.image, "features", str(error))
+    stats = {name: value for name, value in result.stats.items() if name != "seconds"}
+    return Packed(item.image, maps, prefix, stats, {name: checksum(values) for name, values in maps.items()})
+
+
+def write(shard: ShardWriter, packed: Sequence[Future[Packed | Failure]]) -> None:
+    """Add a batch to the shard, in order."""
+    for job in packed:
+        result = job.result()
         if isinstance(result, Failure):
             shard.fail(result)
             continue
         try:
-            maps = quantise(result, variants)
-            prefix = None if result.prefix is None else to_half("prefix token", np.asarray(result.prefix, np.float32))
-            stats = {name: value for name, value in result.stats.items() if name != "seconds"}
-            shard.add(item.image.image_id, item.image.sha256, maps, prefix, stats)
+            image = result.image
+            shard.add(image.image_id, image.sha256, result.maps, result.prefix, result.stats, result.checksums)
         except InputError as error:
-            shard.fail(failure(item.image, "features", str(error)))
+            shard.fail(failure(result.image, "features", str(error)))

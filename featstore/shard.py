@@ -96,8 +96,11 @@ class ShardWriter:
         maps: Mapping[str, NDArray[np.float16]],
         prefix: NDArray[np.float16] | None,
         stats: Mapping[str, float],
+        checksums: Mapping[str, int] | None = None,
     ) -> None:
         """Append one sample: every variant of the header in its shape, prefix tokens as (T, C) or None where T is 0.
+
+        ``checksums`` of the maps where they have been taken already.
 
         Raises InputError where a map is missing, of another shape or not float16, or where the shard is full.
         """
@@ -111,7 +114,8 @@ class ShardWriter:
                 self.file[name].id.write_direct_chunk((row, *[0] * data.ndim), data)
         self.image_ids.append(image_id)
         self.sha256s.append(sha256)
-        self.checksums.append([checksum(arrays[name]) for name in self.header.variants])
+        sums = checksums or {name: checksum(arrays[name]) for name in self.header.variants}
+        self.checksums.append([sums[name] for name in self.header.variants])
         self.stats.append(dict(stats))
 
     def fail(self, failure: Failure) -> None:
