@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dataset import FeatureDataset
+    from .opening import open_features as open  # noqa: A004
 
-__all__ = ["FeatureDataset"]
+__all__ = ["FeatureDataset", "open"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from .dataset import FeatureDataset
 
         return FeatureDataset
+    if name == "open":
+        from .opening import open_features
+
+        return open_features
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -221,7 +221,7 @@ def test_filtered_chunks_are_read_through_hdf5(tmp_path: Path) -> None:
 def test_importing_featstore_does_not_import_torch() -> None:
     script = "import featstore, sys; assert 'torch' not in sys.modules; featstore.FeatureDataset; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert featstore.__all__ == ["FeatureDataset"]
+    assert featstore.__all__ == ["FeatureDataset", "open"]
 
 
 def test_items_collate_to_batches_of_channels_first(root: Path) -> None:
