@@ -55,7 +55,7 @@ class StepOrder(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of a stage-1 version, parted: places in ``data`` to train on, and places to judge by."""
+    """Pairs of a stage-1 version, parted: places in ``data`` to train on, and places to judge by; each image's bytes once."""
 
     version: Version
     data: FeatureDataset
@@ -80,8 +80,8 @@ class PairSet:
         return DataLoader(Chosen(self.data, self.heldout), batch_size=batch, collate_fn=collate)
 
     def every(self, batch: int) -> "DataLoader[Any]":
-        """Return a loader of all of them."""
-        return DataLoader(Chosen(self.data, tuple(range(len(self.data)))), batch_size=batch, collate_fn=collate)
+        """Return a loader of both parts."""
+        return DataLoader(Chosen(self.data, sorted(self.train + self.heldout)), batch_size=batch, collate_fn=collate)
 
     def shas(self, places: Sequence[int]) -> list[str]:
         """Return the SHA-256 of images, sorted."""
@@ -113,26 +113,33 @@ def open_pairs(
 ) -> PairSet:
     """Open the pairs of a stage-1 version: the one named, or the newest that stores raw and clean.
 
-    An image is held out, or not, by its own SHA-256: about a share ``heldout``, one at least, the same ones in every run.
-    Raises NotInStoreError where there is no such version, InputError where too few images are left.
+    An image is held out, or not, by its own SHA-256, whatever others there are: about a share ``heldout``. One at least is on
+    either side: where none is by itself, the nearest to it. The same bytes under two names are one image. Raises
+    NotInStoreError where there is no such version, InputError where too few images are left.
     """
     chosen = stage1_version(root, dataset, backbone, version)
     data = FeatureDataset(
         root, dataset, backbone=chosen.backbone, variants=("raw", "clean"), version=f"v{chosen.number}", where=where
     )
-    if len(data) < 2:
-        raise InputError(f"{chosen.name} holds {len(data)} image: training needs two or more, one to judge by")
     with restricted(root, dataset) as connection:
         rows = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
     shas = [rows[name] for name in data.image_ids]
-    draws = np.array([int(hashlib.sha256(b"heldout" + sha.encode()).hexdigest()[:13], 16) / 16**13 for sha in shas])
+    places = np.unique(shas, return_index=True)[1]
+    if len(places) < 2:
+        raise InputError(
+            f"{chosen.name} holds 1 image{' of these' if where else ''}: training needs two, one to judge by"
+        )
+    draws = np.array([draw(shas[place]) for place in places])
     out = draws < heldout
-    out[draws.argmin()] = True  # one at least
-    if out.all():
-        out[draws.argmax()] = False
-    # The same bytes under two names are one image, on one side.
-    train, held = (tuple(np.flatnonzero(side).tolist()) for side in (~out, out))
+    out[draws.argmin()] = True
+    out[draws.argmax()] = False
+    train, held = (tuple(sorted(places[side].tolist())) for side in (~out, out))
     return PairSet(chosen, data, tuple(shas), train, held)
+
+
+def draw(sha256: str) -> float:
+    """Return a number in [0, 1) that an image's bytes decide."""
+    return int(hashlib.sha256(b"heldout" + sha256.encode()).hexdigest()[:13], 16) / 16.0**13
 
 
 def stage1_version(root: Path, dataset: str, backbone: str, version: str | None) -> Version:
