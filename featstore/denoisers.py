@@ -90,15 +90,18 @@ def newest_denoiser(root: Path, backbone: Mapping[str, Any], dataset: str) -> De
 def register_denoiser(
     root: Path, row: Mapping[str, Any], train: Sequence[str], heldout: Sequence[str]
 ) -> tuple[int, bool]:
-    """List a denoiser with the SHA-256 of its images; returns its number, and whether it is new (the same run keeps its own).
+    """List a denoiser with the SHA-256 of its images; returns its number, and whether it is new.
 
-    ``row`` has the columns of ``denoisers`` but number and time.
+    ``row`` has the columns of ``denoisers`` but number and time. A run keeps its number; where it comes to what is listed,
+    the row stays as it is, so that asking again makes nothing the newest.
     """
     key = [row["dataset"], row["backbone"]]
     with manifest.writing(root) as connection:
         known = connection.execute(
-            "SELECT number FROM denoisers WHERE dataset = ? AND backbone = ? AND run = ?", [*key, row["run"]]
+            "SELECT number, digest FROM denoisers WHERE dataset = ? AND backbone = ? AND run = ?", [*key, row["run"]]
         ).fetchone()
+        if known and known[1] == row["digest"]:
+            return int(known[0]), False
         last = connection.execute(
             "SELECT coalesce(max(number), 0) FROM denoisers WHERE dataset = ? AND backbone = ?", key
         ).fetchall()[0][0]
