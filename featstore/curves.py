@@ -1,5 +1,6 @@
 """A training's curve as a picture and as TensorBoard events."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class EventLog:
     def add(self, row: Mapping[str, Any]) -> None:
         """Note the numbers of one row."""
         for name, value in row.items():
-            if name not in COUNTS and value is not None:
+            if name not in COUNTS and value is not None and math.isfinite(value):
                 group, _, kind = name.rpartition("val_")
                 tag = f"heldout/{kind}" if name.startswith("val_") else f"train/{kind or group}"
                 self.writer.add_scalar(tag, value, row["step"])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .manifest import plain
 from .recipe import Recipe
 from .root import hold_lock
 from .sealing import storing, sweep, write_bytes, write_text
@@ -56,9 +57,9 @@ class TrainingRun:
             write_bytes(self.denoiser, denoiser)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines to the curve."""
+        """Add lines to the curve; NaN becomes null, as JSON has none."""
         with storing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+            file.writelines(json.dumps({key: plain(value) for key, value in row.items()}) + "\n" for row in rows)
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the lines of the curve; a last one that a kill cut short is left out."""
