@@ -108,6 +108,8 @@ def build(
     request = Request(name, backbone.id, variants, where, limit, retry_failed, shard_size, facts, provenance())
     if not as_json:
         announce(backbone, decomposer, chosen, choice)
+    elif choice.prior:
+        click.echo(choice.prior, err=True)
     if dry_run:
         report_plan(make_plan(root, request, decomposer), decomposer, as_json, len(named))
         return 0

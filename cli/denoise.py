@@ -1,6 +1,7 @@
 """``featstore denoise``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,13 +10,16 @@ from featstore.compute import PARTS
 from featstore.errors import NotInStoreError
 from featstore.plan import Request, make_plan
 from featstore.query import restricted
-from featstore.versions import describe_version, find_version
+from featstore.versions import Version, describe_version, find_version
 
 from . import options
 from .build_report import FAILED, report_build, report_plan
 from .compute import device_name, installed_versions, provenance
 from .denoisers import HELP, artifact_of, locate, raw_through
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from dvt import StoredDecomposer
 
 __all__ = ["denoise"]
 
@@ -24,7 +28,7 @@ BATCH = 16
 
 @click.command(context_settings={"show_default": True})
 @click.argument("version")
-@click.option("--denoiser", metavar="NAME", help=f"{HELP}  [default: the newest for these features]")
+@click.option("--denoiser", metavar="NAME", help=f"The denoiser: {HELP}  [default: the newest for these features]")
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(PARTS)}.  [default: all]")
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
@@ -55,29 +59,10 @@ def denoise(
       featstore build voc --backbone dinov2_b --method raw
       featstore denoise voc/dinov2_b/v1 --denoiser hub:voc_denoised
     """
-    import dvt
-
     with restricted(root) as connection:
         source = find_version(connection, version)
-    backbone = describe_version(root, source.name)["recipe"]["backbone"]
-    place = dvt.choose_device(device)
-    name, label = locate(root, denoiser, source.dataset, backbone)
-    model = dvt.Denoiser.from_checkpoint(name, backbone["id"], source.channels)
-    dvt.check_lineage(model, backbone)
-    said = [f"denoiser {label}"]
-    batches = raw_through(root, source, model, place, backbone["dtype"], batch_size)
-    artifact = artifact_of(root, model, backbone, batches, said.append)
-    decomposer = dvt.StoredDecomposer(
-        model,
-        dvt.as_map(artifact),
-        backbone,
-        source.prefix_tokens,
-        place,
-        backbone["dtype"],
-        batch_size,
-        compiled=compiled,
-    )
-    facts = installed_versions() | {"device": device_name(place)}
+    decomposer, said = load_decomposer(root, source, denoiser, device, batch_size, compiled)
+    facts = installed_versions() | {"device": device_name(decomposer.device)}
     request = Request(
         *(source.dataset, source.backbone, variants, where, limit),
         environment=facts,
@@ -97,3 +82,21 @@ def denoise(
         report = build_version(root, request, decomposer, listener)
     report_build(report, None, as_json)
     return FAILED if report.failed else 0
+
+
+def load_decomposer(
+    root: Path, source: Version, denoiser: str | None, device: str, batch_size: int, compiled: bool
+) -> tuple["StoredDecomposer", list[str]]:
+    """Return what cleans the raw maps of a version, and lines that say with what."""
+    import dvt
+
+    backbone = describe_version(root, source.name)["recipe"]["backbone"]
+    place = dvt.choose_device(device)
+    name, label = locate(root, denoiser, source.dataset, backbone)
+    model = dvt.Denoiser.from_checkpoint(name, backbone["id"], source.channels)
+    dvt.check_lineage(model, backbone)
+    said = [f"denoiser {label}"]
+    batches = raw_through(root, source, model, place, backbone["dtype"], batch_size)
+    artifact = dvt.as_map(artifact_of(root, model, backbone, batches, said.append))
+    settings = (source.prefix_tokens, place, backbone["dtype"], batch_size)
+    return dvt.StoredDecomposer(model, artifact, backbone, *settings, compiled=compiled), said

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.calibration import Calibration, decoded, sample_images, sample_raw
-from featstore.denoisers import find_denoiser, newest_denoiser
+from featstore.denoisers import find_denoiser, list_denoisers, newest_denoiser
 from featstore.errors import InputError, NotInStoreError
 from featstore.versions import Version
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "artifact_of", "images_through", "locate", "raw_through"]
 
-HELP = "A file, hub:voc_denoised, hub:imgnet_denoised, or one of the store: d1, voc/dinov2_b/d1, first digits of its digest."
+HELP = "its file, hub:voc_denoised, hub:imgnet_denoised, or one of the store: d1, voc/dinov2_b/d1, first digits of its digest."
 Batches = Iterable[tuple["torch.Tensor", ...]]
 
 
@@ -34,10 +34,7 @@ def locate(root: Path, name: str | None, dataset: str, backbone: Mapping[str, An
     if name is None:
         newest = newest_denoiser(root, backbone, dataset)
         if newest is None:
-            raise NotInStoreError(
-                f"no denoiser for these features of {backbone['id']} is at hand: featstore train {dataset} makes one of a "
-                "stage-1 version, or give --denoiser NAME (one trained at another input size may do)"
-            )
+            raise NotInStoreError(none_fits(root, dataset, backbone))
         return str(root / newest.path), f"{newest.name}, trained on {plural(newest.images, 'image')}"
     if name.startswith("hub:") or Path(name).is_file():
         return name, Path(name).name
@@ -45,6 +42,21 @@ def locate(root: Path, name: str | None, dataset: str, backbone: Mapping[str, An
         raise InputError(f"there is no denoiser file {name}")
     row = find_denoiser(root, name)
     return str(root / row.path), f"{row.name}, trained on {plural(row.images, 'image')}"
+
+
+def none_fits(root: Path, dataset: str, backbone: Mapping[str, Any]) -> str:
+    """Say that no denoiser is of these features, in what the nearest one differs, and what to do."""
+    import dvt
+
+    told = f"no denoiser for these features of {backbone['id']} is at hand"
+    near = [one for one in list_denoisers(root) if one.features.get("id") == backbone["id"]]
+    for one in near[-1:]:
+        other = [key for key, value in backbone.items() if one.features.get(key) != value]
+        told += f" ({one.name} is of another {', '.join(other)})" if other else f" (the file of {one.name} is gone)"
+    return (
+        f"{told}: featstore train {dataset} --backbone {dvt.backbone_id(str(backbone['id']))} makes one of a stage-1 "
+        "version, or give --denoiser NAME (one trained at another input size may do)"
+    )
 
 
 def artifact_of(

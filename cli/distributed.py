@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from featstore.errors import WorkerError
+
 __all__ = ["Member", "joined"]
 
 
@@ -22,11 +24,16 @@ class Member:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait for the others."""
+        """Wait for the others; raises WorkerError where one of them has ended."""
         import torch.distributed as dist
 
         if self.world > 1:
-            dist.barrier()
+            try:
+                dist.barrier()
+            except RuntimeError as error:
+                raise WorkerError(
+                    f"process {self.rank} stops, since another one did: see what that one says"
+                ) from error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ __all__ = ["train"]
 
 @click.command(context_settings={"show_default": True})
 @click.argument("name")
-@click.option("--backbone", metavar="NAME", default="dinov2_s", help="Whose features.")
+@click.option("--backbone", metavar="NAME", default="dinov2_s", help="Whose features; no model is loaded.")
 @click.option("--version", metavar="vN", help="Stage-1 version to learn from.  [default: the newest]")
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option(
@@ -28,15 +28,27 @@ __all__ = ["train"]
     default=0.1,
     help="Of the images, to judge by and never train on.",
 )
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", default=2000)
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", default=2000, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", default=64, help="Images a step, of all processes.")
-@click.option("--rate", type=float, default=2e-4, help="Learning rate at a batch of 256; scaled by √(batch/256).")
-@click.option("--warmup", type=click.FloatRange(0, 0.99), default=0.15, help="Share of steps in which the rate rises.")
-@click.option("--decay", type=float, default=1e-5, help="AdamW's weight decay.")
 @click.option(
-    "--ema", type=click.FloatRange(0, 0.9999999), default=0.0, help="Decay of an average of the weights; 0: none."
+    "--rate", type=float, metavar="RATE", default=2e-4, help="Learning rate at a batch of 256; scaled by √(batch/256)."
 )
-@click.option("--blocks", type=click.IntRange(min=1), default=1, help="Transformer blocks.")
+@click.option(
+    "--warmup",
+    type=click.FloatRange(0, 0.99),
+    metavar="SHARE",
+    default=0.15,
+    help="Share of the steps in which the rate rises.",
+)
+@click.option("--decay", type=float, metavar="WEIGHT", default=1e-5, help="AdamW's weight decay.")
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 0.9999999),
+    metavar="DECAY",
+    default=0.0,
+    help="Keep an average of the weights, of this decay (0.999); 0: the weights themselves.",
+)
+@click.option("--blocks", type=click.IntRange(min=1), metavar="N", default=1, help="Transformer blocks.")
 @click.option("--position/--no-position", default=True, help="Learn an embedding of positions.")
 @click.option(
     "--validate-every",
@@ -50,15 +62,19 @@ __all__ = ["train"]
     type=click.IntRange(min=0),
     metavar="N",
     default=0,
-    help="Stop after N validations without gain.",
+    help="Stop after N validations without a lower loss; 0: never.",
 )
 @click.option(
     "--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1; under torchrun each process its own."
 )
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that read ahead.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Precision; bfloat16 by autocast.  [default: float32, on a GPU bfloat16]",
+)
+@click.option("--workers", type=click.IntRange(min=0), metavar="N", default=0, help="Processes that read ahead.")
 @click.option("--compile", "compiled", is_flag=True, help="Run the denoiser through torch.compile.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=int, metavar="N", default=0, help="Of the first weights, and of the order of images.")
 @click.option("--restart", is_flag=True, help="Begin anew instead of going on from the last checkpoint.")
 @options.root
 @options.as_json
@@ -109,14 +125,19 @@ def report(outcome: Outcome, pairs: PairSet, as_json: bool) -> None:
         facts |= {"file": str(outcome.run.denoiser), "folder": str(outcome.run.folder), "steps": outcome.steps}
         emit_json(facts | {"resumed_from": outcome.resumed, "heldout": asdict(outcome.judged)})
         return
-    click.echo(f"{outcome.name}: {judged_text(outcome.judged)}")
     judged = outcome.judged
-    click.echo(
-        f"  position  explains {judged.position:.3f} of the variance (raw {judged.raw_position:.3f}, "
-        f"clean {judged.clean_position:.3f}), over {plural(judged.images, 'image')}"
-    )
+    click.echo(f"{outcome.name}: {judged_text(judged)}")
+    if judged.images > 1:
+        click.echo(
+            f"  position  explains {judged.position:.3f} of the variance (raw {judged.raw_position:.3f}, "
+            f"clean {judged.clean_position:.3f}), over {plural(judged.images, 'image')}"
+        )
     click.echo(f"  denoiser  {outcome.run.denoiser}")
     click.echo(f"  curve     {outcome.run.plot}")
+    if judged.images < 2:
+        click.echo(
+            "  judged by one image alone: train on more images, or hold out a larger share (--heldout)", err=True
+        )
     if judged.cosine <= judged.raw_cosine:
         click.echo("  it does not beat raw: train on more images, or longer", err=True)
     click.echo(f"  use       featstore build {version.dataset} --backbone {version.backbone} --method stage2")

@@ -12,7 +12,7 @@ from featstore.pairs import PairSet, StepOrder
 from featstore.recipe import Recipe, canonical
 from featstore.training_run import TrainingRun
 
-from .compute import installed_versions, provenance
+from .compute import device_name, installed_versions, provenance
 from .distributed import Member
 from .printing import plural
 from .progress import Progress
@@ -51,6 +51,7 @@ def run_training(
     """Train to the end, judge the best and list it."""
     import dvt
 
+    StepOrder(len(pairs.train), settings.batch, settings.steps, world=member.world)  # raises before anything is written
     recipe = training_recipe(pairs, settings)
     folder = TrainingRun(root, pairs.version.dataset, pairs.version.backbone, recipe)
     grid = pairs.version.grid if settings.position else None
@@ -155,7 +156,7 @@ def conclude(
         "trained_on": version.digest,
         "run": recipe.digest,
     }
-    facts |= {"artifact_images": len(pairs.data), "dtype": settings.dtype}
+    facts |= {"artifact_images": len(pairs.train) + len(pairs.heldout), "dtype": settings.dtype}
     folder.finish(best.to_bytes(facts, artifact))
     row: dict[str, Any] = {
         "dataset": version.dataset,
@@ -167,7 +168,8 @@ def conclude(
     row |= {"images": len(pairs.train), "heldout_images": len(pairs.heldout), "steps": trainer.step}
     row |= {"cosine": judged.cosine, "raw_cosine": judged.raw_cosine, "mse": judged.mse, "raw_mse": judged.raw_mse}
     row |= {"position_share": judged.position, "raw_position_share": judged.raw_position}
-    row |= {"recipe": recipe.text, "provenance": json.dumps(installed_versions() | provenance())}
+    made_by = installed_versions() | {"device": device_name(place)} | provenance()
+    row |= {"recipe": recipe.text, "provenance": json.dumps(made_by)}
     number, _ = register_denoiser(root, row, pairs.shas(pairs.train), pairs.shas(pairs.heldout))
     name = f"{version.dataset}/{version.backbone}/d{number}"
     return Outcome(name, folder, trainer.step, judged, row["digest"], resumed)
