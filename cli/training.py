@@ -126,6 +126,7 @@ def take_steps(
         if step.validation:
             told = step.validation
             progress.say(f"step {step.step}: {judged_text(told)}")
+            log.flush()
             folder.append(rows)
             folder.save(trainer.to_bytes())
             rows = []

@@ -28,6 +28,10 @@ class EventLog:
                 tag = f"heldout/{kind}" if name.startswith("val_") else f"train/{kind or group}"
                 self.writer.add_scalar(tag, value, row["step"])
 
+    def flush(self) -> None:
+        """Have everything on the disk that was noted; a kill loses what was not."""
+        self.writer.flush()
+
     def close(self) -> None:
         """Flush and close."""
         self.writer.close()
