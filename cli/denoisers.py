@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "artifact_of", "images_through", "locate", "raw_through"]
 
 HELP = "its file, hub:voc_denoised, hub:imgnet_denoised, or one of the store: d1, voc/dinov2_b/d1, first digits of its digest."
-Batches = Iterable[tuple["torch.Tensor", ...]]
+Batches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]
 
 
 def locate(root: Path, name: str | None, dataset: str, backbone: Mapping[str, Any]) -> tuple[str, str]:
@@ -70,6 +70,8 @@ def artifact_of(
 
     Its own counts only for the features that it was trained on.
     """
+    import torch
+
     import dvt
 
     if denoiser.artifact is not None and denoiser.facts.get("backbone") == backbone:
@@ -85,7 +87,8 @@ def artifact_of(
                 seen += len(raw)
                 yield raw, clean
 
-        values = dvt.position_mean(counted()).numpy()  # type: ignore[arg-type]
+        with torch.inference_mode():
+            values = dvt.position_mean(counted()).numpy()
         kept.save(values)
         say(f"artifact: the mean of raw - clean over {plural(seen, 'image')}, kept in {kept.path.name}")
     return values
@@ -97,11 +100,12 @@ def images_through(
     """Return what yields (raw, D(raw)) of a data set's sample, batch by batch."""
     import dvt
 
-    def run() -> Iterator[tuple["torch.Tensor", ...]]:
+    def run() -> Batches:
         loader = dvt.RawDecomposer(backbone, batch_size)
         for group in groups(decoded(sample_images(root, dataset)), batch_size):
             raw, _ = dvt.raw_of(backbone, [loader.prepare(image, "") for image in group])
-            yield from dvt.cleaned(denoiser, [(raw.half(),)], backbone.device, backbone.dtype)  # type: ignore[list-item]
+            raw = raw.half()  # as a store holds it
+            yield from dvt.cleaned(denoiser, [(raw, raw)], backbone.device, backbone.dtype)
 
     return run
 
@@ -112,10 +116,11 @@ def raw_through(
     """Return what yields (raw, D(raw)) of the same sample from what a version stores."""
     import dvt
 
-    def run() -> Iterator[tuple["torch.Tensor", ...]]:
+    def run() -> Batches:
         maps = sample_raw(root, version.dataset, version.backbone, f"v{version.number}")
         for group in groups(maps, batch_size):
-            yield from dvt.cleaned(denoiser, [(dvt.as_maps(group),)], device, dtype)  # type: ignore[list-item]
+            raw = dvt.as_maps(group)
+            yield from dvt.cleaned(denoiser, [(raw, raw)], device, dtype)
 
     return run
 

@@ -76,6 +76,16 @@ def rows(root: Path, sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
 
+def make_trained(folder: Path, count: int = 10) -> Path:
+    """Make a store of ``count`` photographs: v1 of stage 1, v2 raw, and a denoiser d1 that moves features well."""
+    source = photographs(folder / "pets", range(count))
+    root = folder / "store"
+    done("build", "pets", "--source", source, *STAGE1, "--root", root)
+    done("build", "pets", *MODEL, "--method", "raw", "--shard-size", 4, "--root", root)
+    done("train", "pets", *TRAIN, "--steps", 20, "--rate", 0.05, "--root", root)
+    return root
+
+
 def planted_artifact() -> NDArray[np.float32]:
     """What sits on every image's features, with zero mean over positions."""
     values = np.random.default_rng(7).normal(0, 0.6, (SIDE, SIDE, WIDTH)).astype(np.float32)
