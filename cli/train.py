@@ -49,6 +49,12 @@ __all__ = ["train"]
     help="Keep an average of the weights, of this decay (0.999); 0: the weights themselves.",
 )
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", default=1, help="Transformer blocks.")
+@click.option(
+    "--start",
+    type=click.Choice(["artifact", "random"]),
+    default="artifact",
+    help="Of the embedding: stage 1's mean artifact taken off, or small random numbers.",
+)
 @click.option("--position/--no-position", default=True, help="Learn an embedding of positions.")
 @click.option(
     "--validate-every",

@@ -6,9 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from featstore.curves import EventLog, draw_curve
 from featstore.denoisers import register_denoiser
+from featstore.errors import InputError, NotInStoreError
 from featstore.pairs import PairSet, StepOrder
+from featstore.pooled import pool_artifact
 from featstore.recipe import Recipe, canonical
 from featstore.training_run import TrainingRun
 
@@ -56,6 +61,8 @@ def run_training(
     folder = TrainingRun(root, pairs.version.dataset, pairs.version.backbone, recipe)
     grid = pairs.version.grid if settings.position else None
     fresh = dvt.Denoiser.fresh(pairs.version.channels, grid, settings.blocks, settings.seed)
+    if settings.position and settings.start == "artifact":
+        fresh.begin_without(dvt.as_map(mean_artifact(root, pairs)))
     trainer = dvt.Trainer(fresh, settings, place, compiled=compiled)
     if not member.leads:
         member.wait()
@@ -76,6 +83,17 @@ def run_training(
         draw_curve(folder.curve(), folder.plot, f"denoiser of {pairs.version.name}")
         best = trainer.result()
         return conclude(root, pairs, recipe, folder, best, trainer, resumed)
+
+
+def mean_artifact(root: Path, pairs: PairSet) -> NDArray[np.float32]:
+    """Return the mean artifact (H, W, C) of the images to train on, as stage 1 found it."""
+    try:
+        return pool_artifact(root, pairs.version.name, set(pairs.shas(pairs.train))).mean
+    except NotInStoreError as error:
+        raise InputError(
+            f"{pairs.version.name} does not store the artifact, which training starts from: build it with it, "
+            "or give --start random"
+        ) from error
 
 
 def training_recipe(pairs: PairSet, settings: "TrainOptions") -> Recipe:

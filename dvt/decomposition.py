@@ -29,4 +29,4 @@ class Decomposition:
         """Return what clean and artifact leave over of raw."""
         if self.clean is None or self.artifact is None:
             return None
-        return self.raw - self.clean - self.artifact
+        return self.raw.float() - self.clean.float() - self.artifact.float()

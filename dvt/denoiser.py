@@ -54,6 +54,16 @@ class Denoiser(nn.Module):
                 nn.init.zeros_(end.bias)
         self.denoiser = layers[0] if blocks == 1 else nn.Sequential(*layers)
 
+    @torch.no_grad()
+    def begin_without(self, artifact: Float[Tensor, "h w c"]) -> None:
+        """Have the position embedding take ``artifact`` off raw, so that a fresh denoiser starts from raw − artifact.
+
+        Raises DenoiserError where there is no embedding, or it has another shape.
+        """
+        if self.pos_embed is None or self.pos_embed.numel() != artifact.numel():
+            raise DenoiserError(f"there is no position embedding of shape {tuple(artifact.shape)} to begin with")
+        self.pos_embed.copy_(-artifact.reshape(self.pos_embed.shape))
+
     def forward(self, raw: Float[Tensor, "n h w c"]) -> Float[Tensor, "n h w c"]:
         """Return clean features for raw ones, on whatever grid."""
         count, height, width, channels = raw.shape

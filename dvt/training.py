@@ -36,7 +36,9 @@ class TrainOptions:
     ``batch`` images a step over all processes; ``rate`` the learning rate at 256 of them, ``final_rate`` where it ends
     (the original's: 2e-4 and 1e-6); ``warmup`` the share of ``steps`` in which it rises (original .15); ``decay`` AdamW's
     weight decay (original 1e-5); ``ema`` the decay of an average of the weights, which is then what is kept (0: none);
-    ``patience`` validations without a lower loss before it stops (0: never); ``dtype`` float32, or bfloat16 by autocast.
+    ``start`` what the position embedding begins as: ``artifact``, minus the mean artifact that stage 1 found (ours: at the
+    paper's rate a random one takes thousands of steps to get there), or ``random``; ``patience`` validations without a lower
+    loss before it stops (0: never); ``dtype`` float32, or bfloat16 by autocast.
     """
 
     steps: int = 2000
@@ -48,6 +50,7 @@ class TrainOptions:
     ema: float = 0.0
     blocks: int = 1
     position: bool = True
+    start: str = "artifact"
     validate_every: int = 100
     patience: int = 0
     dtype: str = "float32"

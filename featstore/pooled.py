@@ -1,6 +1,7 @@
 """The artifact pooled over a stored version: what its images share, a prior for those to come."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,25 @@ class PooledArtifact:
     backbone: dict[str, Any]
 
 
-def pool_artifact(root: Path, name: str) -> PooledArtifact:
+def pool_artifact(root: Path, name: str, sha256s: Collection[str] | None = None) -> PooledArtifact:
     """Return the mean of every ``artifact`` map stored in the version that ``name`` means, added up in float64.
 
-    Raises NotInStoreError where there is none, or it stores no artifact, InputError where it holds no image yet.
+    ``sha256s`` are the images to take, None all. Raises NotInStoreError where there is none, or it stores no artifact,
+    InputError where it holds no image yet.
     """
     with restricted(root) as connection:
         version = find_version(connection, name)
+        known = connection.execute(
+            "SELECT image_id, sha256 FROM images WHERE dataset = ?", [version.dataset]
+        ).fetchall()
+    wanted = {image_id for image_id, sha256 in known if sha256s is None or sha256 in sha256s}
     chosen = select_samples(root, version.dataset, version.backbone, ("artifact",), f"v{version.number}", where=None)
-    if not len(chosen.row):
+    places = [place for place, image_id in enumerate(chosen.image_ids.tolist()) if image_id in wanted]
+    if not places:
         raise InputError(f"{version.name} holds no image yet: build it first")
     pool = ShardPool(chosen.shards, verify=True)
     total = np.zeros((*version.grid, version.channels))
-    for shard, row in zip(chosen.shard.tolist(), chosen.row.tolist(), strict=True):
-        total += pool[shard].read("artifact", row)
-    mean = (total / len(chosen.row)).astype(np.float32)
-    return PooledArtifact(mean, len(chosen.row), version.name, json.loads(chosen.recipe)["backbone"])
+    for place in places:
+        total += pool[chosen.shard.item(place)].read("artifact", chosen.row.item(place))
+    mean = (total / len(places)).astype(np.float32)
+    return PooledArtifact(mean, len(places), version.name, json.loads(chosen.recipe)["backbone"])

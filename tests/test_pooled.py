@@ -13,6 +13,7 @@ from featstore.errors import InputError, NotInStoreError
 from featstore.index import index_dataset
 from featstore.plan import Request
 from featstore.pooled import pool_artifact
+from featstore.query import restricted
 
 
 def call(*arguments: str) -> int:
@@ -74,3 +75,20 @@ def test_an_empty_version_is_told(tmp_path: Path) -> None:
     build_version(tmp_path / "store", Request("pets", "fake"), FakeDecomposer())
     with pytest.raises((InputError, NotInStoreError)):
         pool_artifact(tmp_path / "store", "v1")
+
+
+def test_the_mean_over_some_images_is_theirs_alone(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    index_dataset(root, "pets", make_folder(tmp_path / "pets", count=4))
+    build_version(root, Request("pets", "fake"), FakeDecomposer())
+    data = FeatureDataset(root, "pets", backbone="fake", variants=("artifact",))
+    with restricted(root, "pets") as connection:
+        shas = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
+    some = data.image_ids[1:3]
+    found = pool_artifact(root, "v1", {shas[name] for name in some})
+    maps = [data[data.index(name)]["artifact"].permute(1, 2, 0).double().numpy() for name in some]
+    np.testing.assert_allclose(found.mean, np.mean(maps, axis=0), atol=1e-6)
+    assert found.images == 2
+    assert pool_artifact(root, "v1").images == len(data)
+    with pytest.raises(InputError, match="no image"):
+        pool_artifact(root, "v1", {"0" * 64})

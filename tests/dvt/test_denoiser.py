@@ -113,3 +113,14 @@ def test_what_cannot_be_made_is_told(width: int, blocks: int, words: str) -> Non
     with pytest.raises(DenoiserError, match=words) as caught:
         Denoiser.fresh(width, None, blocks)
     assert "\n" not in str(caught.value)
+
+
+def test_one_that_begins_without_an_artifact_takes_it_off() -> None:
+    content, artifact = features(3, 4, 6, 64), features(1, 4, 6, 64)[0]
+    fresh = Denoiser.fresh(64, (4, 6))
+    fresh.begin_without(artifact)
+    with torch.inference_mode():
+        torch.testing.assert_close(fresh(content + artifact), content, atol=1e-5, rtol=0)
+    for other, shape in ((Denoiser.fresh(64, None), artifact), (fresh, artifact[:3])):
+        with pytest.raises(DenoiserError, match="no position embedding of shape"):
+            other.begin_without(shape)
