@@ -102,7 +102,7 @@ def build(
     compute = devices.share(ComputeOptions(**chosen | {"method": method or "stage1"}), named)
     indexed = index_first(root, name, source, layout, quiet=as_json)
     backbone = load_backbone(compute)
-    choice = choose_method(root, name, compute, backbone, method)
+    choice = choose_method(root, name, compute, backbone, method, dry_run)
     decomposer = make_decomposer(choice.compute, backbone, choice.known)
     facts = environment(backbone) | devices.cards(named)
     request = Request(name, backbone.id, variants, where, limit, retry_failed, shard_size, facts, provenance())

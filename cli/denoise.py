@@ -61,7 +61,7 @@ def denoise(
     """
     with restricted(root) as connection:
         source = find_version(connection, version)
-    decomposer, said = load_decomposer(root, source, denoiser, device, batch_size, compiled)
+    decomposer, said = load_decomposer(root, source, denoiser, device, batch_size, compiled, dry_run)
     facts = installed_versions() | {"device": device_name(decomposer.device)}
     request = Request(
         *(source.dataset, source.backbone, variants, where, limit),
@@ -73,6 +73,8 @@ def denoise(
     if not plan.wanted:
         raise NotInStoreError(f"{source.name} stores no raw map" + (" of images that this leaves" if where else ""))
     if dry_run:
+        if not as_json:
+            click.echo("; ".join(said), err=True)
         report_plan(plan, decomposer, as_json, 1)
         return 0
     with Progress("cleaning", quiet=as_json) as progress:
@@ -85,7 +87,7 @@ def denoise(
 
 
 def load_decomposer(
-    root: Path, source: Version, denoiser: str | None, device: str, batch_size: int, compiled: bool
+    root: Path, source: Version, denoiser: str | None, device: str, batch_size: int, compiled: bool, dry_run: bool
 ) -> tuple["StoredDecomposer", list[str]]:
     """Return what cleans the raw maps of a version, and lines that say with what."""
     import dvt
@@ -97,6 +99,6 @@ def load_decomposer(
     dvt.check_lineage(model, backbone)
     said = [f"denoiser {label}"]
     batches = raw_through(root, source, model, place, backbone["dtype"], batch_size)
-    artifact = dvt.as_map(artifact_of(root, model, backbone, batches, said.append))
+    artifact = dvt.as_map(artifact_of(root, model, backbone, batches, said.append, keep=not dry_run))
     settings = (source.prefix_tokens, place, backbone["dtype"], batch_size)
     return dvt.StoredDecomposer(model, artifact, backbone, *settings, compiled=compiled), said

@@ -65,10 +65,11 @@ def artifact_of(
     backbone: dict[str, Any],
     batches: Callable[[], Batches],
     say: Callable[[str], None],
+    keep: bool = True,
 ) -> NDArray[np.float32]:
-    """Return the artifact (H, W, C): the denoiser's own, or that kept in the store, or taken now over ``batches`` and kept.
+    """Return the artifact (H, W, C): the denoiser's own, or that kept in the store, or taken now over ``batches``.
 
-    Its own counts only for the features that it was trained on.
+    Its own counts only for the features that it was trained on. ``keep`` False, for a dry run, leaves the store as it is.
     """
     import torch
 
@@ -89,8 +90,10 @@ def artifact_of(
 
         with torch.inference_mode():
             values = dvt.position_mean(counted()).numpy()
-        kept.save(values)
-        say(f"artifact: the mean of raw - clean over {plural(seen, 'image')}, kept in {kept.path.name}")
+        if keep:
+            kept.save(values)
+        told = f"kept in {kept.path.name}" if keep else "not kept by a dry run"
+        say(f"artifact: the mean of raw - clean over {plural(seen, 'image')}, {told}")
     return values
 
 

@@ -46,7 +46,9 @@ def named_method(chosen: dict[str, Any], context: click.Context) -> str | None:
     return "stage1" if given else None
 
 
-def choose_method(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", named: str | None) -> Choice:
+def choose_method(
+    root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", named: str | None, dry_run: bool = False
+) -> Choice:
     """Take the method named, else the best at hand: stage 2 where a denoiser for these very features is, else stage 1.
 
     Raises NotInStoreError, InputError, and DenoiserError where the denoiser does not fit.
@@ -54,7 +56,7 @@ def choose_method(root: Path, dataset: str, compute: ComputeOptions, backbone: "
     if named is None and newest_denoiser(root, backbone.recipe(), dataset) is not None:
         compute = replace(compute, method="stage2")
     if compute.method == "stage2":
-        return with_denoiser(root, dataset, compute, backbone, named)
+        return with_denoiser(root, dataset, compute, backbone, named, dry_run)
     why = (
         ""
         if named
@@ -71,7 +73,9 @@ def choose_method(root: Path, dataset: str, compute: ComputeOptions, backbone: "
     return Choice(compute, pooled.mean, why, told)
 
 
-def with_denoiser(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", named: str | None) -> Choice:
+def with_denoiser(
+    root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", named: str | None, dry_run: bool
+) -> Choice:
     """Find the denoiser and its artifact."""
     import dvt
 
@@ -81,7 +85,7 @@ def with_denoiser(root: Path, dataset: str, compute: ComputeOptions, backbone: "
     size = compute.batch_size or (32 if backbone.device.type == "cuda" else 4)
     said: list[str] = []
     batches = images_through(root, dataset, backbone, denoiser, size)
-    artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append)
+    artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append, keep=not dry_run)
     why = "" if named else "method stage2: the best at hand, since there is a denoiser for these features"
     prior = "; ".join([f"denoiser {label}", *said])
     return Choice(replace(compute, denoiser=source), artifact, why, prior)

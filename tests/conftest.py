@@ -32,3 +32,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the shared folder with real photographs is not beside this repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of ten photographs with stage 1 (v1), raw features (v2) and a denoiser (d1), to read or to copy."""
+    from tinystore import make_trained
+
+    return make_trained(tmp_path_factory.mktemp("trained"))

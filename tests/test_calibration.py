@@ -11,16 +11,11 @@ import pytest
 import torch
 from denoisers import published, reference
 from numpy.typing import NDArray
-from tinystore import MODEL, Said, call, done, make_trained, photographs, rows, stored
+from tinystore import MODEL, Said, call, done, photographs, rows, stored
 
 from featstore.calibration import sample_images, sample_raw
 
 FEW = 4  # images in the sample, of ten
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_trained(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
@@ -102,12 +97,17 @@ def test_images_added_later_do_not_move_it(root: Path, file: Path, tmp_path: Pat
     np.testing.assert_allclose(np.load(kept(root)), expected(root), atol=2e-3)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no array at all", None])
-def test_a_damaged_file_is_told_and_made_again_once_removed(root: Path, file: Path, damage: bytes | None) -> None:
+def test_a_damaged_file_is_told_and_made_again_once_removed(root: Path, file: Path) -> None:
     first = denoise(root, file)
     whole = kept(root).read_bytes()
-    kept(root).write_bytes(whole[:-100] if damage is None else damage)
-    for words in (("build", "pets", *MODEL), ("denoise", "v2")):
+    denoising = ("denoise", "v2")
+    for damaged, words in (
+        (b"", denoising),
+        (b"no array at all", denoising),
+        (whole[:-100], denoising),
+        (whole[:100], ("build", "pets", *MODEL)),
+    ):
+        kept(root).write_bytes(damaged)
         said: Said = call(*words, "--denoiser", file, "--root", root)
         assert (said.code, said.out) == (1, "")
         assert said.err == f"error: {kept(root)} is damaged: remove it, and it is made again\n"
@@ -146,6 +146,17 @@ def test_where_no_image_can_be_read_nothing_is_kept(root: Path, file: Path, tmp_
     assert said.code == 1
     assert said.err == "error: there is no image to take the artifact's mean over\n"
     assert not (root / ".calibrations").exists()
+
+
+def test_a_dry_run_takes_it_and_keeps_nothing(root: Path, file: Path) -> None:
+    told = []
+    for words in (("build", "pets", *MODEL), ("denoise", "v2")):
+        command = (*words, "--denoiser", file, "--dry-run", "--root", root)
+        assert f"over {FEW} images, not kept by a dry run" in done(*command).err
+        assert not (root / ".calibrations").exists()
+        told.append(json.loads(done(*command, "--json").out))
+    assert denoise(root, file)["digest"] == told[1]["digest"]
+    assert {plan["to_compute"] for plan in told} == {10}
 
 
 def test_one_trained_here_brings_its_own(root: Path, file: Path) -> None:

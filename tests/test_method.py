@@ -5,17 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tinystore import MODEL, TRAIN, Said, call, done, make_trained, photographs, rows
+from tinystore import MODEL, TRAIN, Said, call, done, photographs, rows
 
 STAGE1_LINE = "method stage1: the best at hand, since no denoiser for these features is trained yet"
 STAGE2_LINE = "method stage2: the best at hand, since there is a denoiser for these features"
 OTHER_INPUT = ("--backbone", "test_vit", "--weights", "random", "--input-size", "48", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a denoiser d1 for features of ``MODEL``; tests only read it."""
-    return make_trained(tmp_path_factory.mktemp("trained"), 6)
 
 
 @pytest.fixture(scope="module")

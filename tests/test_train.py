@@ -25,13 +25,14 @@ from featstore.index import index_dataset
 from featstore.plan import Request
 from featstore.root import hold_lock
 
-# Kills itself with a signal that nothing can catch: in the middle of a line of the curve, or after a checkpoint.
+# Processes, one after the other, that kill themselves with a signal that nothing can catch: in the middle of a line of the
+# curve, or after a checkpoint. Forked, so that torch is imported once.
 KILLED = """
 import os, signal, sys
+import dvt
 from featstore.cli.main import main
 from featstore.training_run import TrainingRun
 
-moment, left = sys.argv[1], int(sys.argv[2])
 append, save = TrainingRun.append, TrainingRun.save
 
 def torn(self, rows):
@@ -50,8 +51,15 @@ def saved(self, state):
         os.kill(os.getpid(), signal.SIGKILL)
 
 TrainingRun.append, TrainingRun.save = torn, saved
-main(sys.argv[3:])
+for moment, left in (("append", 3), ("save", 2)):
+    child = os.fork()
+    if not child:
+        main(sys.argv[1:])
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+
+
+LEARNED = ("--steps", 45, "--validate-every", 15, "--heldout", 0.3)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +69,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = photographs(folder / "pets", range(12))
     done("build", "pets", "--source", source, *STAGE1, "--root", folder / "store")
     return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def learned(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A copy in which a denoiser is trained, and the report of that; tests only read it."""
+    root = Path(shutil.copytree(tiny, tmp_path_factory.mktemp("learned") / "store"))
+    return root, train(root, *LEARNED)
 
 
 @pytest.fixture
@@ -113,8 +128,8 @@ def denoised(report: dict[str, Any], maps: list[NDArray[Any]]) -> NDArray[np.flo
         return model(torch.from_numpy(np.stack(maps).astype(np.float32))).double().numpy()
 
 
-def test_it_leaves_what_it_promises(root: Path) -> None:
-    report = train(root, "--steps", 45, "--validate-every", 15, "--heldout", 0.3)
+def test_it_leaves_what_it_promises(learned: tuple[Path, dict[str, Any]]) -> None:
+    root, report = learned
     assert (report["denoiser"], report["trained_on"], report["steps"]) == ("pets/test_vit/d1", "pets/test_vit/v1", 45)
     assert report["resumed_from"] == 0
     assert [line["step"] for line in curve(report)] == [10, 15, 20, 30, 40, 45]
@@ -142,8 +157,8 @@ def test_it_leaves_what_it_promises(root: Path) -> None:
     np.testing.assert_allclose(model.artifact.numpy(), mean - mean.mean(axis=(0, 1)), atol=1e-5)
 
 
-def test_what_the_manifest_says_is_what_held_out_images_say(root: Path) -> None:
-    report = train(root, "--steps", 30, "--validate-every", 10, "--heldout", 0.3)
+def test_what_the_manifest_says_is_what_held_out_images_say(learned: tuple[Path, dict[str, Any]]) -> None:
+    root, report = learned
     parts = dict(rows(root, "SELECT image_id, d.part FROM denoiser_images d JOIN current_images USING (sha256)"))
     assert len(parts) == 12
     maps = stored(root, "v1", "raw", "clean")
@@ -189,11 +204,10 @@ def test_killed_at_bad_moments_it_comes_to_the_same_end(root: Path, tmp_path: Pa
     other = Path(shutil.copytree(root, tmp_path / "undisturbed"))
     arguments = ("--steps", 60, "--validate-every", 8, "--heldout", 0.3, "--ema", 0.9)
     expected = train(other, *arguments)
-    for moment, count in (("append", 3), ("save", 2)):  # steps 24 and 32, with checkpoints at 16 and 32
-        command = [sys.executable, "-c", KILLED, moment, str(count), "train", "pets", *TRAIN]
-        command += [*map(str, arguments), "--root", str(root)]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    command = [sys.executable, "-c", KILLED, "train", "pets", *TRAIN, *map(str, arguments), "--root", str(root)]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ended.stdout.split() == [str(-signal.SIGKILL)] * 2, ended.stderr
+    assert "on from step 16" in ended.stderr  # killed at 24 and 32, with checkpoints at 16 and 32
     time.sleep(1)  # files of events are read in the order of their names, which are of the second they were made in
     report = train(root, *arguments)
     assert report["resumed_from"] == 32
@@ -206,9 +220,11 @@ def test_killed_at_bad_moments_it_comes_to_the_same_end(root: Path, tmp_path: Pa
     assert rows(root, "SELECT number, digest FROM denoisers") == rows(other, "SELECT number, digest FROM denoisers")
 
 
-def test_what_is_finished_is_not_trained_again_unless_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ("--steps", 20, "--validate-every", 10)
-    first = train(root, *arguments)
+def test_what_is_finished_is_not_trained_again_unless_asked(
+    learned: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(learned[0], tmp_path / "store"))
+    first = learned[1] | {"folder": learned[1]["folder"].replace(str(learned[0]), str(root))}
     before = {path: path.read_bytes() for path in Path(first["folder"]).iterdir()}
     listed = rows(root, "SELECT * FROM denoisers")
     taken: list[int] = []
@@ -219,19 +235,19 @@ def test_what_is_finished_is_not_trained_again_unless_asked(root: Path, monkeypa
         return learn(self, *pair)
 
     monkeypatch.setattr(dvt.Trainer, "learn", counted)
-    again = train(root, *arguments)
+    again = train(root, *LEARNED)
     assert taken == []
-    assert (again["denoiser"], again["digest"], again["resumed_from"]) == (first["denoiser"], first["digest"], 20)
+    assert (again["denoiser"], again["digest"], again["resumed_from"]) == (first["denoiser"], first["digest"], 45)
     assert again["heldout"] == first["heldout"]
     assert rows(root, "SELECT * FROM denoisers") == listed
     same = [path for path in before if ".lock" not in path.name]
     assert {path: path.read_bytes() for path in same} == {path: before[path] for path in same}
 
-    anew = train(root, *arguments, "--restart")
-    assert taken == list(range(20))
+    anew = train(root, *LEARNED, "--restart")
+    assert taken == list(range(45))
     assert (anew["denoiser"], anew["digest"], anew["resumed_from"]) == (first["denoiser"], first["digest"], 0)
     assert_events_are_the_curve(anew)
-    other = train(root, *arguments, "--seed", 1)
+    other = train(root, *LEARNED, "--seed", 1)
     assert (other["denoiser"], other["resumed_from"]) == ("pets/test_vit/d2", 0)
     assert other["digest"] != first["digest"]
 
@@ -258,9 +274,8 @@ def test_one_image_alone_to_judge_by_is_told_and_gives_no_nan(root: Path) -> Non
     assert "nan" not in (said.out + said.err).lower()
     assert "judged by one image alone" in said.err
     assert rows(root, "SELECT heldout_images, position_share FROM denoisers") == [(1, None)]
-    report = train(root, "--steps", 10, "--heldout", 0)
-    assert curve(report)[0]["val_position"] is None
-    assert report["heldout"]["position"] is None
+    (folder,) = (root / "pets" / "test_vit" / "denoisers").iterdir()
+    assert curve({"folder": folder})[0]["val_position"] is None
 
 
 def test_wrong_use_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
@@ -284,10 +299,10 @@ def test_wrong_use_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
     assert rows(root, "SELECT count(*) FROM denoisers") == [(0,)]
 
 
-def test_a_training_in_hand_is_not_trained_beside(root: Path) -> None:
-    report = train(root, "--steps", 5)
+def test_a_training_in_hand_is_not_trained_beside(learned: tuple[Path, dict[str, Any]]) -> None:
+    root, report = learned
     with hold_lock(Path(report["folder"]) / ".lock", "training"):
-        said = call("train", "pets", *TRAIN, "--steps", 5, "--root", root)
+        said = call("train", "pets", *TRAIN, *LEARNED, "--root", root)
     assert said.code == 1
     assert f"process {os.getpid()} on " in said.err
     assert said.err.count("\n") == 1
