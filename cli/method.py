@@ -9,6 +9,7 @@ import numpy as np
 from click.core import ParameterSource
 from numpy.typing import NDArray
 
+from featstore.calibration import Calibration, decoded, sample_images
 from featstore.denoisers import newest_denoiser
 from featstore.errors import InputError
 from featstore.pooled import pool_artifact
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "choose_method", "named_method"]
 
+MEASURE, CROPS = "measure", 512
 STAGE1 = ("solver", "views", *OPTIONS)
 
 
@@ -64,6 +66,9 @@ def choose_method(
     )
     if compute.artifact_prior is None:
         return Choice(compute, None, why)
+    if compute.artifact_prior == MEASURE:
+        values, told = measured_artifact(root, dataset, backbone, batch_size(compute, backbone))
+        return Choice(compute, values, why, told)
     pooled = pool_artifact(root, compute.artifact_prior)
     if pooled.backbone != backbone.recipe():
         raise InputError(
@@ -71,6 +76,28 @@ def choose_method(
         )
     told = f"artifact prior: the mean over {plural(pooled.images, 'image')} of {pooled.version}"
     return Choice(compute, pooled.mean, why, told)
+
+
+def measured_artifact(root: Path, dataset: str, backbone: "Backbone", size: int) -> tuple[NDArray[np.float32], str]:
+    """Return the mean over crops of the data set's images in which content lies anywhere, kept for the backbone once taken."""
+    import dvt
+
+    kept = Calibration(root, "anywhere", backbone.recipe())
+    values = kept.load()
+    if values is not None:
+        return values, f"artifact prior: kept in {kept.path.name}"
+    images = sample_images(root, dataset, CROPS)
+    each = -(-CROPS // max(1, len(images)))
+    named = ((pixels, str(number)) for number, pixels in enumerate(decoded(images)))
+    values = dvt.mean_anywhere(backbone, named, each, size).numpy()
+    kept.save(values)
+    told = f"artifact prior: the mean over {each * len(images)} crops of {plural(len(images), 'image')}"
+    return values, f"{told}, kept in {kept.path.name}"
+
+
+def batch_size(compute: ComputeOptions, backbone: "Backbone") -> int:
+    """Return how many inputs a forward takes."""
+    return compute.batch_size or (32 if backbone.device.type == "cuda" else 4)
 
 
 def with_denoiser(
@@ -82,7 +109,7 @@ def with_denoiser(
     source, label = locate(root, compute.denoiser, dataset, backbone.recipe())
     denoiser = dvt.Denoiser.from_checkpoint(source, backbone.timm_name, backbone.width)
     dvt.check_lineage(denoiser, backbone.recipe())
-    size = compute.batch_size or (32 if backbone.device.type == "cuda" else 4)
+    size = batch_size(compute, backbone)
     said: list[str] = []
     batches = images_through(root, dataset, backbone, denoiser, size)
     artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append, keep=not dry_run)

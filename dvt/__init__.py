@@ -18,6 +18,7 @@ from .nodes import LstsqFit, node_grid
 from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .stage1 import Stage1Decomposer
 from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
+from .tiled import crops_anywhere, mean_anywhere
 from .training import Progress, Trainer, TrainOptions
 from .validation import PositionShare, Validation, validate
 from .views import Crop, ViewGroup, ViewOptions, patch_centres, sample_crops
@@ -60,8 +61,10 @@ __all__ = [
     "choose_device",
     "cleaned",
     "compare",
+    "crops_anywhere",
     "demo_weights_path",
     "fit_field",
+    "mean_anywhere",
     "node_grid",
     "patch_centres",
     "position_mean",

@@ -51,7 +51,7 @@ class LstsqOptions:
     smooth: float | tuple[float, ...] = 0.1
     ridge: float = 1e-6
     rounds: int = 1
-    prior: float = 8.0
+    prior: float = 64.0
     artifact: bool = True
 
     def __post_init__(self) -> None:

@@ -14,10 +14,9 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from dvt import Backbone, Denoiser, PositionShare, ViewOptions, check_lineage, raw_of, sample_crops, validate
+from dvt import Backbone, Denoiser, PositionShare, check_lineage, crops_anywhere, raw_of, validate
 from dvt.preprocess import squash
 from dvt.raw import as_tensor
 from featstore import FeatureDataset
@@ -74,19 +73,9 @@ def pairs(data: FeatureDataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 def inputs(files: list[Path], backbone: Backbone, crops: int) -> Iterator[list[torch.Tensor]]:
     """Yield a photograph's inputs: itself, or so many crops of the plane that it and its mirror images tile."""
     for file in files:
-        image = as_tensor(decode(file.read_bytes()))
-        size = int(image.shape[1]), int(image.shape[2])
-        if not crops:
-            yield [squash(image, backbone.input_size, backbone.interpolation)]
-            continue
-        tiled = torch.cat([image, image.flip(1)], dim=1)
-        tiled = torch.cat([tiled, tiled.flip(2)], dim=2)
-        generator = np.random.default_rng([1, *file.name.encode()])
-        cut = []
-        for place in sample_crops(ViewOptions(spread=False, seed=1), size, file.name, "position", crops):
-            moved = generator.integers(0, (2 * size[0], 2 * size[1])).tolist()
-            cut.append(tiled.roll(moved, dims=(1, 2))[:, : place.height, : place.width])
-        yield [squash(one.contiguous(), backbone.input_size, backbone.interpolation) for one in cut]
+        image = decode(file.read_bytes())
+        whole = [squash(as_tensor(image), backbone.input_size, backbone.interpolation)]
+        yield crops_anywhere(image, file.name, crops, backbone) if crops else whole
 
 
 if __name__ == "__main__":
