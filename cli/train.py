@@ -31,7 +31,11 @@ __all__ = ["train"]
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", default=2000, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", default=64, help="Images a step, of all processes.")
 @click.option(
-    "--rate", type=float, metavar="RATE", default=2e-4, help="Learning rate at a batch of 256; scaled by √(batch/256)."
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    metavar="RATE",
+    default=2e-4,
+    help="Learning rate at a batch of 256; scaled by √(batch/256).",
 )
 @click.option(
     "--warmup",
@@ -40,7 +44,7 @@ __all__ = ["train"]
     default=0.15,
     help="Share of the steps in which the rate rises.",
 )
-@click.option("--decay", type=float, metavar="WEIGHT", default=1e-5, help="AdamW's weight decay.")
+@click.option("--decay", type=click.FloatRange(0), metavar="WEIGHT", default=1e-5, help="AdamW's weight decay.")
 @click.option(
     "--ema",
     type=click.FloatRange(0, 0.9999999),

@@ -294,7 +294,8 @@ def test_wrong_use_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
         assert said.err.startswith("error: ")
         assert words in said.err
         assert said.err.count("\n") == 1
-    assert call("train", "pets", "--heldout", "1.5", "--root", root).code == 2
+    for option in (("--heldout", 1.5), ("--rate", 0), ("--rate", -1), ("--decay", -1), ("--steps", 0)):
+        assert call("train", "pets", *option, "--root", root).code == 2
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # no folder of a training is left
     assert rows(root, "SELECT count(*) FROM denoisers") == [(0,)]
 
