@@ -67,7 +67,7 @@ def choose_method(
     if compute.artifact_prior is None:
         return Choice(compute, None, why)
     if compute.artifact_prior == MEASURE:
-        values, told = measured_artifact(root, dataset, backbone, batch_size(compute, backbone))
+        values, told = measured_artifact(root, dataset, compute, backbone, dry_run)
         return Choice(compute, values, why, told)
     pooled = pool_artifact(root, compute.artifact_prior)
     if pooled.backbone != backbone.recipe():
@@ -78,7 +78,9 @@ def choose_method(
     return Choice(compute, pooled.mean, why, told)
 
 
-def measured_artifact(root: Path, dataset: str, backbone: "Backbone", size: int) -> tuple[NDArray[np.float32], str]:
+def measured_artifact(
+    root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", dry_run: bool
+) -> tuple[NDArray[np.float32], str]:
     """Return the mean over crops of the data set's images in which content lies anywhere, kept for the backbone once taken."""
     import dvt
 
@@ -89,9 +91,11 @@ def measured_artifact(root: Path, dataset: str, backbone: "Backbone", size: int)
     images = sample_images(root, dataset, CROPS)
     each = -(-CROPS // max(1, len(images)))
     named = ((pixels, str(number)) for number, pixels in enumerate(decoded(images)))
-    values = dvt.mean_anywhere(backbone, named, each, size).numpy()
-    kept.save(values)
+    values = dvt.mean_anywhere(backbone, named, each, batch_size(compute, backbone)).numpy()
     told = f"artifact prior: the mean over {each * len(images)} crops of {plural(len(images), 'image')}"
+    if dry_run:
+        return values, told
+    kept.save(values)
     return values, f"{told}, kept in {kept.path.name}"
 
 

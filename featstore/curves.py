@@ -58,7 +58,8 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> Non
             axes.plot(steps, raw, color="C3", ls="--", label="held out, raw")
         axes.set_xlabel("step")
         axes.set_ylabel(label)
-        axes.legend(frameon=False)
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title, fontsize=10)
     with storing(path), sealed(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -1,15 +1,19 @@
 """The artifact pooled over a version, from the store to the solver."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import FakeDecomposer, expected_artifact, make_folder
 
+from dvt import Backbone, crops_anywhere, raw_of
 from featstore.build import build_version
+from featstore.cli import method
 from featstore.cli.main import main
 from featstore.dataset import FeatureDataset
 from featstore.errors import InputError, NotInStoreError
+from featstore.images import decode
 from featstore.index import index_dataset
 from featstore.plan import Request
 from featstore.pooled import pool_artifact
@@ -66,6 +70,40 @@ def test_a_build_starts_from_it_and_says_so(tmp_path: Path, capsys: pytest.Captu
     assert "is no prior" in capsys.readouterr().err
     assert call("build", "pets", *root, *model, "--solver", "field", "--artifact-prior", "v1") == 1
     assert "needs --method stage1 --solver lstsq" in capsys.readouterr().err
+
+
+def test_a_build_measures_it_once_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(method, "CROPS", 8)
+    folder = make_folder(tmp_path / "pets", count=3)
+    root = ("--root", str(tmp_path / "store"))
+    model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "32", "--device", "cpu")
+    build = ("build", "pets", *root, *model, "--views", "3", "--artifact-prior", "measure")
+    assert call(*build, "--source", str(folder), "--dry-run") == 0
+    assert not list(tmp_path.rglob("*.npy"))
+    assert call(*build) == 0
+    assert "the mean over 9 crops of 3 images" in capsys.readouterr().err
+    (kept,) = tmp_path.rglob("*.npy")
+    values = np.load(kept)
+
+    backbone = Backbone.create("vit_tiny_patch16_224", weights="random", input_size=(32, 32), device="cpu")
+    images = sorted(
+        (path.read_bytes() for path in folder.rglob("*.png")), key=lambda data: hashlib.sha256(data).digest()
+    )
+    crops = [crop for n, data in enumerate(images) for crop in crops_anywhere(decode(data), str(n), 3, backbone)]
+    plain = raw_of(backbone, crops)[0].double().mean(dim=0)
+    np.testing.assert_allclose(values, plain - plain.mean(dim=(0, 1)), atol=1e-5)
+    version = FeatureDataset(tmp_path / "store", "pets", backbone="vit_tiny_patch16_224")
+    assert version.recipe["method"]["prior"] == hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
+
+    make_folder(folder / "more", count=1)  # a new image does not move it
+    assert call("index", "pets", *root) == 0
+    capsys.readouterr()
+    assert call(*build) == 0
+    assert f"artifact prior: kept in {kept.name}" in capsys.readouterr().err
+    assert np.array_equal(np.load(kept), values)
+    assert call(*build[:-1], "measure", "--solver", "field") == 1
 
 
 def test_an_empty_version_is_told(tmp_path: Path) -> None:
