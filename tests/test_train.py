@@ -181,7 +181,8 @@ def test_what_the_manifest_says_is_what_held_out_images_say(learned: tuple[Path,
 def test_it_learns_to_take_a_planted_artifact_off(tmp_path: Path) -> None:
     index_dataset(tmp_path / "store", "pets", photographs(tmp_path / "pets", range(40)))
     build_version(tmp_path / "store", Request("pets", "test_vit"), Planted())
-    arguments = ("--steps", 120, "--validate-every", 40, "--batch", 8, "--rate", 0.08, "--heldout", 0.3)
+    arguments = ("--start", "random", "--steps", 120, "--validate-every", 40, "--batch", 8, "--rate", 0.08)
+    arguments += ("--heldout", 0.3)
     said = done("train", "pets", *TRAIN, *arguments, "--root", tmp_path / "store")
     ((path, cos, raw_cos, share, raw_share),) = rows(
         tmp_path / "store", "SELECT path, cosine, raw_cosine, position_share, raw_position_share FROM denoisers"
@@ -198,6 +199,11 @@ def test_it_learns_to_take_a_planted_artifact_off(tmp_path: Path) -> None:
     assert "featstore build pets --backbone test_vit --method stage2" in said.out
     assert "does not beat raw" not in said.err
     assert "step 40: held out" in said.err
+
+    report = train(tmp_path / "store", "--steps", 1, "--rate", 1e-9)  # it starts from what stage 1 found
+    assert report["heldout"]["cosine"] > 0.9999
+    found = denoised(report, [planted])
+    np.testing.assert_allclose(found, 0, atol=2e-3)
 
 
 def test_killed_at_bad_moments_it_comes_to_the_same_end(root: Path, tmp_path: Path) -> None:
@@ -296,7 +302,12 @@ def test_wrong_use_is_told_in_one_line(root: Path, tmp_path: Path) -> None:
         assert said.err.count("\n") == 1
     for option in (("--heldout", 1.5), ("--rate", 0), ("--rate", -1), ("--decay", -1), ("--steps", 0)):
         assert call("train", "pets", *option, "--root", root).code == 2
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # no folder of a training is left
+    build_version(root, Request("pets", "test_vit", variants=("raw", "clean")), Planted())
+    said = call("train", "pets", *TRAIN, "--root", root)
+    assert "pets/test_vit/v2 does not store the artifact" in said.err
+    assert "--start random" in said.err
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert not (folder.parent / "denoisers").exists()  # no folder of a training is left
     assert rows(root, "SELECT count(*) FROM denoisers") == [(0,)]
 
 
