@@ -28,23 +28,21 @@ class OtherMethod(FakeDecomposer):
         return super().recipe() | {"method": {"name": self.method}}
 
 
-def make_store(folder: Path) -> Path:
-    """Make a store of twelve images with one stage-1 version."""
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of twelve images with one stage-1 version, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("still")
     index_dataset(folder / "store", "pets", make_folder(folder / "pets", 12))
     build_version(folder / "store", Request("pets", "fake"), FakeDecomposer())
     return folder / "store"
 
 
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store for tests that only read it."""
-    return make_store(tmp_path_factory.mktemp("still"))
-
-
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A store of the test's own."""
-    return make_store(tmp_path)
+def root(still: Path, tmp_path: Path) -> Path:
+    """A copy of it and of its images, the test's own."""
+    shutil.copytree(still.parent, tmp_path, dirs_exist_ok=True)
+    index_dataset(tmp_path / "store", "pets", tmp_path / "pets")
+    return tmp_path / "store"
 
 
 def add_version(root: Path, decomposer: FakeDecomposer, *variants: str) -> str:
