@@ -94,7 +94,7 @@ class Denoiser(nn.Module):
                 f"{place.name} denoises features of {layout.width} channels, the backbone gives {width}: "
                 "is it of another backbone?"
             )
-        model = cls(layout.width, layout.grid, layout.blocks)
+        model = cls.fresh(layout.width, layout.grid, layout.blocks)
         model.artifact = state.pop("artifact", None)
         layout.check(state, model.state_dict(), place.name)
         model.load_state_dict(state)

@@ -185,7 +185,7 @@ class Trainer:
 
     def result(self) -> Denoiser:
         """Return the best denoiser so far, on the CPU."""
-        made = Denoiser(self.denoiser.width, self.denoiser.grid, self.denoiser.blocks)
+        made = Denoiser.fresh(self.denoiser.width, self.denoiser.grid, self.denoiser.blocks)
         made.load_state_dict(self.best_state)
         return made.eval()
 

@@ -54,7 +54,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise WeightsError(f"{path.name}: weights come as {', '.join(readers)}; this is none of them")
-    state = strip_prefixes(reader(path))
+    found = reader(path)
+    if any(name.startswith("denoiser.") for name in found):
+        raise WeightsError(f"{path.name} holds a denoiser, not a backbone: give it as --denoiser")
+    state = strip_prefixes(found)
     return from_hugging_face(state) if is_hugging_face(state) else state
 
 

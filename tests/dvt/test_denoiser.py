@@ -7,7 +7,7 @@ import pytest
 import torch
 from denoisers import planted, published, reference
 
-from dvt import Denoiser, DenoiserError
+from dvt import Denoiser, DenoiserError, WeightsError, read_weights
 
 GOLDEN = Path(__file__).parents[1] / "data" / "denoiser_c128_p9.pth"
 BACKBONE = "vit_base_patch14_dinov2.lvd142m"
@@ -124,3 +124,13 @@ def test_one_that_begins_without_an_artifact_takes_it_off() -> None:
     for other, shape in ((Denoiser.fresh(64, None), artifact), (fresh, artifact[:3])):
         with pytest.raises(DenoiserError, match="no position embedding of shape"):
             other.begin_without(shape)
+
+
+def test_loading_one_leaves_the_callers_random_state(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(Denoiser.fresh(64, (3, 3)).to_bytes({}))
+    state = torch.random.get_rng_state()
+    Denoiser.from_checkpoint(path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with pytest.raises(WeightsError, match="--denoiser"):
+        read_weights(path)
