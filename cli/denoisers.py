@@ -52,7 +52,8 @@ def none_fits(root: Path, dataset: str, backbone: Mapping[str, Any]) -> str:
     near = [one for one in list_denoisers(root) if one.features.get("id") == backbone["id"]]
     for one in near[-1:]:
         other = [key for key, value in backbone.items() if one.features.get(key) != value]
-        told += f" ({one.name} is of another {', '.join(other)})" if other else f" (the file of {one.name} is gone)"
+        why = "does not beat raw on held-out images" if (root / one.path).is_file() else "has lost its file"
+        told += f" ({one.name} is of another {', '.join(other)})" if other else f" ({one.name} {why})"
     return (
         f"{told}: featstore train {dataset} --backbone {dvt.backbone_id(str(backbone['id']))} makes one of a stage-1 "
         "version, or give --denoiser NAME (one trained at another input size may do)"

@@ -150,4 +150,8 @@ def report(outcome: Outcome, pairs: PairSet, as_json: bool) -> None:
         )
     if judged.cosine <= judged.raw_cosine:
         click.echo("  it does not beat raw: train on more images, or longer", err=True)
-    click.echo(f"  use       featstore build {version.dataset} --backbone {version.backbone} --method stage2")
+    height, width = pairs.data.input_size
+    size = f"{height}" if height == width else f"{height}x{width}"
+    click.echo(
+        f"  use       featstore build {version.dataset} --backbone {version.backbone} --input-size {size} --method stage2"
+    )

@@ -59,7 +59,6 @@ def position_mean(pairs: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, "h w 
     return (mean - mean.mean(dim=(0, 1))).float().cpu()
 
 
-@torch.inference_mode()
 def cleaned(
     denoiser: Denoiser, pairs: Iterable[tuple[Tensor, Tensor]], device: torch.device, dtype: str = "float32"
 ) -> Iterator[tuple[Float[Tensor, "n h w c"], Float[Tensor, "n h w c"]]]:
@@ -67,9 +66,9 @@ def cleaned(
     denoiser = denoiser.to(device).eval()
     for raw, *_ in pairs:
         given = raw.to(device).float()
-        with autocast(device, dtype):
-            found = denoiser(given)
-        yield given, found.float()
+        with torch.inference_mode(), autocast(device, dtype):
+            found = denoiser(given).float()
+        yield given, found
 
 
 class StoredDecomposer:

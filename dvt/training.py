@@ -232,7 +232,9 @@ def told(step: int, rate: float, losses: Float[Tensor, "2"]) -> Progress:
     """Fetch the losses of a step."""
     mse, cosine = losses.tolist()
     if not math.isfinite(mse + cosine):
-        raise DenoiserError(f"the loss of step {step} is not finite: are all features? A lower --rate may help")
+        raise DenoiserError(
+            f"the loss of step {step} is not finite: look whether all features are, or give a lower --rate"
+        )
     return Progress(step, mse + 1 - cosine, mse, cosine, rate)
 
 

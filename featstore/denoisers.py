@@ -15,11 +15,12 @@ from .query import restricted
 __all__ = ["DenoiserRow", "find_denoiser", "list_denoisers", "newest_denoiser", "register_denoiser"]
 
 COLUMNS = ("dataset", "backbone", "number", "digest", "run", "path", "trained_on", "images", "recipe")
+BEATS = "coalesce(cosine > raw_cosine, true)"
 
 
 @dataclass(frozen=True)
 class DenoiserRow:
-    """One row of ``denoisers``. ``name`` is ``dataset/backbone/dN``."""
+    """One row of ``denoisers``. ``name`` is ``dataset/backbone/dN``; ``beats_raw`` is judged on held-out images."""
 
     dataset: str
     backbone: str
@@ -30,6 +31,7 @@ class DenoiserRow:
     trained_on: str
     images: int
     recipe: str
+    beats_raw: bool
 
     @property
     def name(self) -> str:
@@ -48,7 +50,7 @@ def list_denoisers(root: Path) -> list[DenoiserRow]:
     with restricted(root) as connection:
         try:
             rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)} FROM denoisers ORDER BY created_at, number"
+                f"SELECT {', '.join(COLUMNS)}, {BEATS} FROM denoisers ORDER BY created_at, number"
             ).fetchall()
         except duckdb.CatalogException:  # a store of an older schema has none
             return []
@@ -81,8 +83,9 @@ def scopes(one: DenoiserRow) -> list[list[str]]:
 
 
 def newest_denoiser(root: Path, backbone: Mapping[str, Any], dataset: str) -> DenoiserRow | None:
-    """Return the newest denoiser trained on features of this recipe, those of ``dataset`` first; None where there is none."""
-    same = [one for one in list_denoisers(root) if one.features == dict(backbone) and (root / one.path).is_file()]
+    """Return the newest denoiser of features of this recipe that beats raw, those of ``dataset`` first; None without one."""
+    alike = [one for one in list_denoisers(root) if one.features == dict(backbone) and one.beats_raw]
+    same = [one for one in alike if (root / one.path).is_file()]
     own = [one for one in same if one.dataset == dataset]
     return own[-1] if own else same[-1] if same else None
 

@@ -22,13 +22,19 @@ FEATURES = {"id": "vit", "input": [64, 64], "mean": [0.5, 0.25, 0.125]}
 
 
 def add(
-    root: Path, dataset: str, run: str, digest: str, backbone: str = "vit", features: dict[str, Any] | None = None
+    root: Path,
+    dataset: str,
+    run: str,
+    digest: str,
+    backbone: str = "vit",
+    features: dict[str, Any] | None = None,
+    **more: float,
 ) -> int:
     """List a denoiser of which everything is known; returns its number."""
     path = f"{dataset}/{backbone}/denoisers/{run}/denoiser.safetensors"
     row: dict[str, Any] = {"dataset": dataset, "backbone": backbone, "digest": digest, "run": run, "path": path}
     row |= {"trained_on": "ab" * 32, "images": 2, "heldout_images": 1, "steps": 5, "provenance": "{}"}
-    row |= {"recipe": json.dumps({"backbone": features or FEATURES}), "mse": 0.5, "cosine": float("nan")}
+    row |= {"recipe": json.dumps({"backbone": features or FEATURES}), "mse": 0.5, "cosine": float("nan")} | more
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).touch()
     return register_denoiser(root, row, ["s1", "s2"], ["s3"])[0]
@@ -128,6 +134,11 @@ def test_the_newest_is_one_for_these_very_features_and_there(root: Path) -> None
     assert newest("voc", FEATURES) == "voc/vit/d2"
     assert newest("pets", FEATURES | {"input": [32, 32]}) == "pets/vit/d2"
     assert newest("pets", FEATURES | {"mean": [0.5, 0.25, 0.126]}) is None
+    add(root, "pets", "r5", "eeee5", cosine=0.8, raw_cosine=0.9)  # worse than raw on held-out images
+    assert newest("pets", FEATURES) == "pets/vit/d1"
+    add(root, "pets", "r6", "ffff6", cosine=0.95, raw_cosine=0.9)
+    assert newest("pets", FEATURES) == "pets/vit/d4"
+    (root / "pets/vit/denoisers/r6/denoiser.safetensors").unlink()
     (root / "pets/vit/denoisers/r2/denoiser.safetensors").unlink()
     assert newest("pets", FEATURES) == "voc/vit/d2"
 

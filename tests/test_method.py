@@ -84,7 +84,7 @@ def test_a_denoiser_of_other_features_is_not_at_hand(trained: Path, tmp_path: Pa
     root = Path(shutil.copytree(trained, tmp_path / "store"))
     next(root.rglob("denoiser.safetensors")).unlink()
     assert plan(root)[0] == "stage1/lstsq"
-    assert "(the file of pets/test_vit/d1 is gone): featstore train" in refused(root, "--method", "stage2")
+    assert "(pets/test_vit/d1 has lost its file): featstore train" in refused(root, "--method", "stage2")
 
 
 @pytest.mark.parametrize("method", ["stage1", "raw"])
@@ -94,7 +94,7 @@ def test_a_denoiser_is_refused_by_other_methods(trained: Path, method: str) -> N
 
 def test_the_newest_is_taken_for_another_data_set_too_and_stands_in_the_recipe(trained: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(trained, tmp_path / "store"))
-    done("train", "pets", *TRAIN, "--steps", 3, "--seed", 1, "--root", root)
+    done("train", "pets", *TRAIN, "--steps", 20, "--rate", 0.05, "--seed", 1, "--root", root)
     done("index", "others", "--source", photographs(tmp_path / "others", range(20, 23)), "--root", root)
     report = json.loads(done("build", "others", *MODEL, "--json", "--root", root).out)
     assert (report["method"], report["version"], report["computed"]) == ("stage2", "v1", 3)

@@ -196,7 +196,7 @@ def test_it_learns_to_take_a_planted_artifact_off(tmp_path: Path) -> None:
     assert artifact is not None
     assert np.corrcoef(artifact.numpy().ravel(), planted.ravel())[0, 1] > 0.95
     assert f"pets/test_vit/d1: held out: cosine to clean {cos:.4f} (raw {raw_cos:.4f})" in said.out
-    assert "featstore build pets --backbone test_vit --method stage2" in said.out
+    assert "featstore build pets --backbone test_vit --input-size 64 --method stage2" in said.out
     assert "does not beat raw" not in said.err
     assert "step 40: held out" in said.err
 
