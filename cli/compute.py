@@ -78,7 +78,9 @@ class ComputeOptions:
             )
         if self.denoiser and self.method != "stage2":
             raise InputError("--denoiser is of --method stage2")
-        if self.artifact_prior and (self.method != "stage1" or self.solver == "field" or self.faithful):
+        if self.artifact_prior not in (None, "none") and (
+            self.method != "stage1" or self.solver == "field" or self.faithful
+        ):
             raise InputError("--artifact-prior needs --method stage1 --solver lstsq")
         if self.faithful and self.solver == "lstsq":
             raise InputError(

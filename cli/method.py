@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "choose_method", "named_method"]
 
-MEASURE, CROPS = "measure", 512
+MEASURE, NONE = "measure", "none"
+CROPS, ENOUGH = 512, 64  # crops to measure by, and images that a data set has before it is measured unasked
 STAGE1 = ("solver", "views", *OPTIONS)
 
 
@@ -64,12 +65,13 @@ def choose_method(
         if named
         else f"method {compute.method}: the best at hand, since no denoiser for these features is trained yet"
     )
-    if compute.artifact_prior is None:
+    asked = compute.artifact_prior
+    if asked == NONE or (asked is None and not worth_measuring(root, dataset, compute, backbone)):
         return Choice(compute, None, why)
-    if compute.artifact_prior == MEASURE:
+    if asked in (None, MEASURE):
         values, told = measured_artifact(root, dataset, compute, backbone, dry_run)
         return Choice(compute, values, why, told)
-    pooled = pool_artifact(root, compute.artifact_prior)
+    pooled = pool_artifact(root, str(asked))
     if pooled.backbone != backbone.recipe():
         raise InputError(
             f"{pooled.version} was made with another backbone, weights, input or layer: its artifact is no prior"
@@ -78,13 +80,25 @@ def choose_method(
     return Choice(compute, pooled.mean, why, told)
 
 
+def worth_measuring(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone") -> bool:
+    """Whether the artifact is measured unasked: for lstsq, where it is kept already or the data set has enough images."""
+    if compute.method != "stage1" or compute.solver == "field" or compute.faithful:
+        return False
+    return kept_artifact(root, backbone).path.is_file() or len(sample_images(root, dataset, ENOUGH)) == ENOUGH
+
+
+def kept_artifact(root: Path, backbone: "Backbone") -> Calibration:
+    """Return where the artifact of crops in which content lies anywhere is kept."""
+    return Calibration(root, "anywhere", backbone.recipe())
+
+
 def measured_artifact(
     root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", dry_run: bool
 ) -> tuple[NDArray[np.float32], str]:
     """Return the mean over crops of the data set's images in which content lies anywhere, kept for the backbone once taken."""
     import dvt
 
-    kept = Calibration(root, "anywhere", backbone.recipe())
+    kept = kept_artifact(root, backbone)
     values = kept.load()
     if values is not None:
         return values, f"artifact prior: kept in {kept.path.name}"

@@ -1,6 +1,7 @@
 """The artifact pooled over a version, from the store to the solver."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,33 @@ def test_a_build_measures_it_once_and_keeps_it(
     assert f"artifact prior: kept in {kept.name}" in capsys.readouterr().err
     assert np.array_equal(np.load(kept), values)
     assert call(*build[:-1], "measure", "--solver", "field") == 1
+
+
+def test_it_is_measured_unasked_from_enough_images_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(method, "CROPS", 8)
+    monkeypatch.setattr(method, "ENOUGH", 3)
+    root = ("--root", str(tmp_path / "store"))
+    model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "32", "--device", "cpu")
+
+    def prior_of(*more: str) -> object:
+        capsys.readouterr()
+        assert call("build", "pets", *root, *model, "--method", "stage1", "--views", "3", *more, "--json") == 0
+        folder = Path(json.loads(capsys.readouterr().out)["folder"])
+        return json.loads((folder / "recipe.json").read_text())["method"].get("prior")
+
+    assert prior_of("--source", str(make_folder(tmp_path / "few", count=2))) is None
+    assert (
+        prior_of("--source", str(make_folder(tmp_path / "many", count=3)), "--solver", "field", "--iterations", "2")
+        is None
+    )
+    assert prior_of("--artifact-prior", "none") is None
+    assert not list(tmp_path.rglob("*.npy"))
+    measured = prior_of()
+    (kept,) = tmp_path.rglob("*.npy")
+    assert measured == hashlib.sha256(np.load(kept).astype("<f4").tobytes()).hexdigest()
+    assert prior_of("--source", str(tmp_path / "few")) == measured  # kept once, it stays
 
 
 def test_an_empty_version_is_told(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions
+from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions, mean_anywhere
 from dvt.view_features import Batch
 from featstore.images import decode
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--solvers", default="lstsq")
     parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--measure", type=int, default=0, help="crops of each image to measure a prior artifact by")
     parser.add_argument("--splits", type=int, default=5)
     options = parser.parse_args()
     named = options.weights in ("demo", "hub", "random")
@@ -56,6 +57,7 @@ def main() -> None:
     crop = (options.crop_input, options.crop_input) if options.crop_input else None
     drawn = ViewOptions(views=options.views, holdout=0, area=(low, high), crop_input=crop)
     decomposer = Stage1Decomposer(backbone, drawn)
+    options.prior = measured(options, backbone) if options.measure else None
     names, variants = [], defaultdict(list)
     for name, batch in images(options, decomposer):
         names.append(name)
@@ -74,6 +76,12 @@ def main() -> None:
     print("share of variance that positions explain")
     for label, features in variants.items():
         print(f"  {label:28} {position_share(features):.3f}")
+
+
+def measured(options: argparse.Namespace, backbone: Backbone) -> torch.Tensor:
+    """The artifact that `build --artifact-prior measure` begins from."""
+    files = sorted((options.data / "VOCdevkit" / "VOC2012" / "JPEGImages").glob("*.jpg"))
+    return mean_anywhere(backbone, ((decode(file.read_bytes()), file.name) for file in files), options.measure)
 
 
 def images(options: argparse.Namespace, decomposer: Stage1Decomposer) -> Iterator[tuple[str, Batch]]:
@@ -102,20 +110,24 @@ def cleaned(
     yield "raw", raw
     solvers = {
         "lstsq": LstsqOptions(),
+        "lstsq, measured prior": LstsqOptions(),
         "lstsq, no G": LstsqOptions(artifact=False),
         "field": FieldOptions(iterations=options.iterations),
     }
     for label, solver in solvers.items():
         if label.split(",")[0] not in options.solvers.split(","):
             continue
-        own = Stage1Decomposer(decomposer.backbone, decomposer.views, solver)
+        known = options.prior if "prior" in label else None
+        if "prior" in label and known is None:
+            continue
+        own = Stage1Decomposer(decomposer.backbone, decomposer.views, solver, prior=known)
         fit = own.fit(batch.images, batch.groups)[0]
         clean = own.take_apart(fit, batch.images[0], raw, batch.prefix[0]).clean
         clean = clean.to(raw.device)
         yield f"{label}: S", clean
         if "no G" not in label:
             yield f"{label}: raw - G", raw - fit.artifact
-            for blend in BLENDS:
+            for blend in () if known is not None else BLENDS:
                 yield f"{label}: {blend} (raw - G) + {1 - blend} S", blend * (raw - fit.artifact) + (1 - blend) * clean
 
 
