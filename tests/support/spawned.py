@@ -70,7 +70,7 @@ if __name__ == "__main__":
     from functools import partial
 
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    workers = [Worker("cpu", partial(noted, folder, 0.2))] * 2
+    workers = [Worker("cpu", partial(noted, folder, 2.0))] * 2
     started = time.monotonic()
     try:
         build_version(root, Request("pets", "fake", shard_size=2), FakeDecomposer(), workers=workers)
