@@ -68,12 +68,14 @@ def forward_rate(decomposer: Stage1Decomposer) -> None:
     backbone = decomposer.backbone
     pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
     views = decomposer.prepare(pixels, "rate")
-    extract(backbone, [views], decomposer.forward_batch)
-    seconds = timed(backbone.device, lambda: extract(backbone, [views], decomposer.forward_batch))
-    tokens = backbone.grid[0] * backbone.grid[1] + backbone.prefix_tokens
+    extract(decomposer.backbones, [views], decomposer.forward_batch)
+    seconds = timed(backbone.device, lambda: extract(decomposer.backbones, [views], decomposer.forward_batch))
     weights = sum(value.numel() for value in backbone.model.blocks.parameters())
-    each = 2 * weights * tokens + 4 * tokens**2 * backbone.width * backbone.depth
-    rate = each * decomposer.forwards_per_image / seconds
+    work = 0
+    for model, count in zip(decomposer.backbones, decomposer.view_counts(), strict=True):
+        tokens = model.grid[0] * model.grid[1] + model.prefix_tokens
+        work += count * (2 * weights * tokens + 4 * tokens**2 * model.width * model.depth)
+    rate = work / seconds
     kind = torch.bfloat16 if backbone.dtype == "bfloat16" else torch.float32
     side = 8192 if backbone.device.type == "cuda" else 2048
     left = torch.randn(side, side, device=backbone.device, dtype=kind)
