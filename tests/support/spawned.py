@@ -69,7 +69,9 @@ def noted(folder: Path, pause: float) -> Noted:
 if __name__ == "__main__":
     from functools import partial
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore Ctrl-C, and theirs
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell has its background jobs ignore Ctrl-C, and theirs
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
     workers = [Worker("cpu", partial(noted, folder, 2.0))] * 2
     started = time.monotonic()
