@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from .compute import VARIANTS
 from .errors import CorruptError, NotInStoreError
 from .quantise import DERIVABLE, STORED, checksum, residual_of
+from .readahead import ReadAhead
 from .shard import PREFIX, opened
 
-__all__ = ["PREFIX", "ShardPool", "ShardReader"]
+__all__ = ["PREFIX", "ShardPool", "ShardReader", "Window"]
+
+Window = tuple[slice, slice]
+"""Rows and columns of a grid."""
 
 
 class ShardReader:
@@ -48,44 +52,95 @@ class ShardReader:
         places = {name: offsets for name, offsets in self.offsets.items() if offsets is not None}
         self.end = max((int(o.max(initial=0)) + STORED.itemsize * self.sizes[n] for n, o in places.items()), default=0)
         self.map: mmap.mmap | None = None
+        self.ahead: ReadAhead | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"map": None}
+        return self.__dict__ | {"map": None, "ahead": None}
 
     def __len__(self) -> int:
         return next(iter(self.shapes.values()))[0]
 
-    def read(self, name: str, row: int, expected: int | None = None) -> NDArray[np.float16]:
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one sample; raises NotInStoreError for what is neither stored nor derivable."""
+        shape = self.shapes.get(name)
+        if shape is None:
+            self.check_derivable(name)
+            shape = self.shapes[DERIVABLE[0]]
+        return shape[1:]
+
+    def read(
+        self, name: str, row: int, expected: int | None = None, window: Window | None = None
+    ) -> NDArray[np.float16]:
         """Return one sample of a variant (H, W, C), ``clean_fine`` (H', W', C) or ``prefix_tokens`` (T, C), its own memory.
 
         A residual that is not stored is worked out as raw − clean − artifact. ``expected`` is a checksum to hold it against,
-        in place of the shard's own. Raises NotInStoreError for a variant or row that is not there, CorruptError where the
-        checksum differs.
+        in place of the shard's own. ``window`` takes those rows and columns alone. Raises NotInStoreError for a variant or
+        row that is not there, CorruptError where the checksum differs.
         """
+        stored = self.look(name, row, expected, window)
+        return stored if stored.flags.owndata else stored.copy()
+
+    def read_into(
+        self,
+        out: NDArray[np.float16],
+        name: str,
+        row: int,
+        expected: int | None = None,
+        window: Window | None = None,
+    ) -> None:
+        """As ``read``, into memory of the caller's."""
+        np.copyto(out, self.look(name, row, expected, window))
+
+    def look(self, name: str, row: int, expected: int | None, window: Window | None) -> NDArray[np.float16]:
+        """Return a sample where it lies in the map, or as memory of its own where it had to be made."""
         shape = self.shapes.get(name)
         if shape is None:
-            return self.derive(name, row)
+            return self.derive(name, row, window)
         if not 0 <= row < shape[0]:
             raise NotInStoreError(f"{self.path.name} has rows 0 to {shape[0] - 1}, not {row}")
         offsets = self.offsets[name]
+        sample: NDArray[np.float16]
         if offsets is None:
             with opened(self.path) as file:
-                sample: NDArray[np.float16] = np.ascontiguousarray(file[name][row], STORED)
+                sample = np.ascontiguousarray(file[name][row], STORED)
         else:
-            sample = np.ndarray(shape[1:], STORED, self.map or self.open_map(), offsets.item(row)).copy()
+            sample = np.ndarray(shape[1:], STORED, self.map or self.open_map(), offsets.item(row))
         if expected is None and name in self.sums:
             expected = int(self.sums[name][row])
-        if expected is not None and checksum(sample) != expected:
-            raise CorruptError(
-                f"{self.path}: {name} of row {row} is not what was written: build again without the file"
-            )
-        return sample
+        if expected is not None:
+            sample = sample if sample.flags.owndata else sample.copy()  # what was looked at is what is handed out
+            if checksum(sample) != expected:
+                raise CorruptError(
+                    f"{self.path}: {name} of row {row} is not what was written: build again without the file"
+                )
+        return sample if window is None else sample[window]
 
-    def derive(self, name: str, row: int) -> NDArray[np.float16]:
-        """Return a residual that the shard does not store."""
+    def prefetch(self, name: str, row: int, window: Window | None = None) -> None:
+        """Have the disk bring in a sample that will be read soon; returns at once."""
+        if name not in self.shapes:
+            self.check_derivable(name)
+            for part in DERIVABLE:
+                self.prefetch(part, row, window)
+            return
+        offsets, rows = self.offsets[name], self.shapes[name][1]
+        if offsets is None or not 0 <= row < len(offsets):
+            return
+        line = STORED.itemsize * self.sizes[name] // max(1, rows)
+        first, end, _ = window[0].indices(rows) if window else (0, rows, 1)
+        if self.ahead is None:
+            self.open_map()
+        if self.ahead is not None:
+            self.ahead.request(offsets.item(row) + first * line, (end - first) * line)
+
+    def check_derivable(self, name: str) -> None:
+        """Raise NotInStoreError where the shard neither stores ``name`` nor has what it follows from."""
         if name != "residual" or not self.shapes.keys() >= set(DERIVABLE):
             raise NotInStoreError(f"{self.path.name} holds {', '.join(self.shapes)}, not {name}")
-        return residual_of(*(self.read(part, row) for part in DERIVABLE))
+
+    def derive(self, name: str, row: int, window: Window | None = None) -> NDArray[np.float16]:
+        """Return a residual that the shard does not store."""
+        self.check_derivable(name)
+        return residual_of(*(self.look(part, row, None, window) for part in DERIVABLE))
 
     def open_map(self) -> mmap.mmap:
         """Map the whole file read-only, and keep the map."""
@@ -96,7 +151,7 @@ class ShardReader:
             raise CorruptError(f"{self.path} cannot be read: {error}") from error
         if len(mapped) < self.end:  # to touch a page beyond the end would kill the process
             raise CorruptError(f"{self.path} was cut short since it was opened: build again without the file")
-        self.map = mapped
+        self.ahead, self.map = ReadAhead(mapped), mapped
         return mapped
 
 
