@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from .compute import FINE
 from .errors import InputError
 
-__all__ = ["FORMAT_VERSION", "PREFIX", "ShardHeader", "sample_shapes"]
+__all__ = ["FORMAT_VERSION", "PREFIX", "PREFIX_SUM", "ShardHeader", "sample_shapes"]
 
-FORMAT_VERSION = 1
-PREFIX = "prefix_tokens"
+FORMAT_VERSION = 2
+"""2 adds a trailer behind the HDF5 bytes and checksums of the prefix tokens; 1 is still read."""
+
+PREFIX, PREFIX_SUM = "prefix_tokens", "checksum_prefix"
 
 
 def sample_shapes(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .compute import VARIANTS
 from .errors import CorruptError, NotInStoreError
+from .layout import PREFIX_SUM
 from .quantise import DERIVABLE, STORED, checksum, residual_of
 from .readahead import ReadAhead
 from .shard import PREFIX, opened
@@ -32,7 +33,7 @@ class ShardReader:
     """
 
     def __init__(self, path: Path, verify: bool = False) -> None:
-        """Open ``path``; ``verify`` holds every variant read against the shard's own checksums.
+        """Open ``path``; ``verify`` holds all that is read against the shard's own checksums.
 
         Raises CorruptError where it is no whole shard.
         """
@@ -48,6 +49,8 @@ class ShardReader:
             if verify:
                 stored = [name for name in VARIANTS if name in file]
                 self.sums = dict(zip(stored, file["checksum"][:].T, strict=True))
+                if PREFIX_SUM in file:
+                    self.sums[PREFIX] = file[PREFIX_SUM][:]
         self.sizes = {name: int(np.prod(shape[1:])) for name, shape in self.shapes.items()}
         places = {name: offsets for name, offsets in self.offsets.items() if offsets is not None}
         self.end = max((int(o.max(initial=0)) + STORED.itemsize * self.sizes[n] for n, o in places.items()), default=0)

@@ -174,7 +174,7 @@ def took(batch: Sequence[Loaded], results: Sequence[Decomposition | Failure]) ->
 
 @dataclass(frozen=True)
 class Packed:
-    """One image's maps as they are stored, with their checksums."""
+    """One image's maps and prefix tokens as they are stored, with their checksums."""
 
     image: Planned
     maps: dict[str, NDArray[np.float16]]
@@ -193,7 +193,8 @@ def pack(item: Loaded, result: Decomposition | Failure, variants: Sequence[str])
     except InputError as error:
         return failure(item.image, "features", str(error))
     stats = {name: value for name, value in result.stats.items() if name != "seconds"}
-    return Packed(item.image, maps, prefix, stats, {name: checksum(values) for name, values in maps.items()})
+    stored = maps if prefix is None else {**maps, PREFIX: prefix}
+    return Packed(item.image, maps, prefix, stats, {name: checksum(values) for name, values in stored.items()})
 
 
 def write(shard: ShardWriter, packed: Sequence[Future[Packed | Failure]]) -> None:

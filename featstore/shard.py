@@ -1,50 +1,27 @@
-"""A shard: one HDF5 file that says all of itself. Written under a temporary name, sealed, never changed again."""
+"""Write a shard: one HDF5 file that says all of itself. Under a temporary name, then sealed, never changed again."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptError, InputError
-from .layout import FORMAT_VERSION, PREFIX, ShardHeader
+from .contents import Failure, ShardContents, opened, read_contents
+from .errors import InputError
+from .layout import FORMAT_VERSION, PREFIX, PREFIX_SUM, ShardHeader
 from .quantise import STORED, checksum, fitting
 from .sealing import discard, publish, storing, temporary_for
+from .trailer import append_trailer
 
 __all__ = ["PREFIX", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "opened", "read_contents"]
 
 AXES = ("sample", "row", "column", "channel")
 TOKEN_AXES = ("sample", "token", "channel")
 UNITS = "features: the model's own scale; grid: patches; seconds: s"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One image of a shard's plan that has no features, with the reason."""
-
-    image_id: str
-    path: str
-    sha256: str
-    step: str
-    error: str
-
-
-@dataclass(frozen=True)
-class ShardContents:
-    """What a sealed shard holds, features aside. ``checksums`` is (N, variants); each statistic is (N,)."""
-
-    header: ShardHeader
-    image_ids: tuple[str, ...]
-    sha256s: tuple[str, ...]
-    checksums: NDArray[np.uint64]
-    stats: dict[str, NDArray[np.float32]]
-    failures: tuple[Failure, ...]
-    bytes: int
 
 
 class ShardWriter:
@@ -58,6 +35,7 @@ class ShardWriter:
         self.image_ids: list[str] = []
         self.sha256s: list[str] = []
         self.checksums: list[list[int]] = []
+        self.prefix_checksums: list[int] = []
         self.stats: list[dict[str, float]] = []
         self.failures: list[Failure] = []
 
@@ -100,7 +78,7 @@ class ShardWriter:
     ) -> None:
         """Append one sample: every variant of the header in its shape, prefix tokens as (T, C) or None where T is 0.
 
-        ``checksums`` of the maps where they have been taken already.
+        ``checksums`` of maps and prefix tokens where they have been taken already.
 
         Raises InputError where a map is missing, of another shape or not float16, or where the shard is full.
         """
@@ -114,8 +92,10 @@ class ShardWriter:
                 self.file[name].id.write_direct_chunk((row, *[0] * data.ndim), data)
         self.image_ids.append(image_id)
         self.sha256s.append(sha256)
-        sums = checksums or {name: checksum(arrays[name]) for name in self.header.variants}
+        sums = checksums or {name: checksum(values) for name, values in arrays.items()}
         self.checksums.append([sums[name] for name in self.header.variants])
+        if PREFIX in arrays:
+            self.prefix_checksums.append(sums[PREFIX])
         self.stats.append(dict(stats))
 
     def fail(self, failure: Failure) -> None:
@@ -123,7 +103,7 @@ class ShardWriter:
         self.failures.append(failure)
 
     def seal(self) -> ShardContents:
-        """Write the tables, close, flush, rename; returns what the shard holds. No sample at all is legal."""
+        """Write the tables and the trailer, flush, rename; returns what the shard holds. No sample at all is legal."""
         count = len(self.image_ids)
         contents = ShardContents(
             self.header,
@@ -133,15 +113,17 @@ class ShardWriter:
             stat_columns(self.stats),
             tuple(self.failures),
             0,
+            np.array(self.prefix_checksums, "<u8") if self.header.prefix_tokens else None,
         )
         with storing(self.path):
             for name in self.header.shapes():
                 self.file[name].resize(count, axis=0)
             write_tables(self.file, contents)
             self.file.close()
+            digest = append_trailer(self.temporary)
             size = self.temporary.stat().st_size
             publish(self.temporary, self.path)
-        return replace(contents, bytes=size)
+        return replace(contents, bytes=size, digest=digest)
 
 
 def stat_columns(entries: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float32]]:
@@ -159,6 +141,8 @@ def write_tables(file: h5py.File, contents: ShardContents) -> None:
         file.create_dataset(name, (len(entries),), text, entries, track_times=False)
     file.create_dataset("sha256", data=np.array(contents.sha256s, "S64"), track_times=False)
     file.create_dataset("checksum", data=contents.checksums, track_times=False)
+    if contents.prefix_checksums is not None:
+        file.create_dataset(PREFIX_SUM, data=contents.prefix_checksums, track_times=False)
     stats = file.create_group("stats")
     for name, values in contents.stats.items():
         stats.create_dataset(name, data=values, track_times=False)
@@ -173,68 +157,3 @@ def write_tables(file: h5py.File, contents: ShardContents) -> None:
     file.attrs["channels"] = header.channels
     file.attrs["prefix_count"] = header.prefix_tokens
     file.attrs["units"] = UNITS
-
-
-def read_contents(path: Path) -> ShardContents:
-    """Read what a sealed shard holds; raises CorruptError where the file is not a whole shard of this format."""
-    with opened(path) as file:
-        return parse(file, path)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a sealed shard with HDF5.
-
-    Whatever goes wrong with it, there or in the block, is raised as CorruptError.
-    """
-    try:
-        # With h5py's own options: HDF5 refuses a file that the same process has open already with others.
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != "featstore":
-                raise CorruptError(f"{path} is not a featstore shard")
-            number = int(file.attrs["format_version"])
-            if number > FORMAT_VERSION:
-                raise CorruptError(f"{path} was made by a newer featstore (format {number}): upgrade featstore")
-            yield file
-    except CorruptError:
-        raise
-    except FileNotFoundError as error:
-        raise CorruptError(f"the shard {path} is missing: build again to make it") from error
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise CorruptError(f"{path} is not a whole featstore shard: {' '.join(str(error).split())}") from error
-
-
-def parse(file: h5py.File, path: Path) -> ShardContents:
-    """Read the tables of an open shard and see that they fit each other."""
-    attributes: Mapping[str, Any] = file.attrs
-    header = ShardHeader(
-        **{name: str(attributes[name]) for name in ("dataset", "backbone", "digest", "recipe", "provenance")},
-        variants=tuple(json.loads(attributes["variants"])),
-        grid=pair(attributes["grid"]),
-        channels=int(attributes["channels"]),
-        prefix_tokens=int(attributes["prefix_count"]),
-        fine_grid=pair(attributes["fine_grid"]) if "fine_grid" in attributes else None,
-    )
-    image_ids = tuple(file["image_id"].asstr()[:].tolist())
-    count, stats = len(image_ids), {name: values[:] for name, values in file["stats"].items()}
-    shapes = {name: (count, *shape) for name, shape in header.shapes().items()}
-    types = dict.fromkeys(shapes, STORED) | {"sha256": np.dtype("S64"), "checksum": np.dtype("<u8")}
-    shapes |= {"sha256": (count,), "checksum": (count, len(header.variants))}
-    for name, kind in types.items():
-        if file[name].shape != shapes[name] or file[name].dtype != kind:
-            raise CorruptError(f"{path}: {name} is {file[name].shape} {file[name].dtype}, not {shapes[name]} {kind}")
-    return ShardContents(
-        header,
-        image_ids,
-        tuple(value.decode("ascii") for value in file["sha256"][:].tolist()),
-        file["checksum"][:],
-        stats,
-        tuple(Failure(**json.loads(entry)) for entry in file["failures"].asstr()[:].tolist()),
-        path.stat().st_size,
-    )
-
-
-def pair(values: Sequence[int]) -> tuple[int, int]:
-    """Return an attribute that holds two numbers; raises ValueError where it holds more or fewer."""
-    height, width = (int(value) for value in values)
-    return height, width

@@ -137,7 +137,7 @@ def test_a_build_without_it_has_no_trace_of_it(indexed: Path) -> None:
     assert report.variants == PARTS
     assert make_plan(indexed, REQUEST, fine()).recipe.digest != report.digest
     with h5py.File(shards(indexed)[0]) as file:
-        tables = {"image_id", "sha256", "checksum", "failures", "stats"}
+        tables = {"image_id", "sha256", "checksum", "checksum_prefix", "failures", "stats"}
         assert set(file) == {*PARTS, "prefix_tokens", *tables}
         head = {"format", "format_version", "dataset", "backbone", "digest", "recipe", "provenance"}
         assert set(file.attrs) == head | {"variants", "grid", "channels", "prefix_count", "units"}

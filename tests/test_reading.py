@@ -114,7 +114,7 @@ def test_files_that_are_no_shards_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match="not a featstore shard"):
         ShardReader(tmp_path / "foreign.h5")
     with h5py.File(write(tmp_path / "newer.h5"), "a") as file:
-        file.attrs["format_version"] = 2
+        file.attrs["format_version"] = 3
     with pytest.raises(CorruptError, match="newer featstore"):
         ShardReader(tmp_path / "newer.h5")
     with pytest.raises(CorruptError, match="missing: build again"):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,40 @@ def test_what_goes_in_comes_out_through_plain_h5py(tmp_path: Path) -> None:
     assert back.bytes == contents.bytes == (tmp_path / "s.h5").stat().st_size
     np.testing.assert_array_equal(back.checksums, contents.checksums)
     np.testing.assert_array_equal(back.stats["norm_max"], np.array([np.nan, 1, 2], np.float32))
+
+
+def test_the_last_line_is_the_digest_of_all_before_it(tmp_path: Path) -> None:
+    contents = write(tmp_path / "s.h5")
+    data = (tmp_path / "s.h5").read_bytes()
+    body, line = data[:-83], data[-83:].decode()
+    assert line == f"featstore blake2b {hashlib.blake2b(body, digest_size=32).hexdigest()}\n"
+    assert contents.digest == read_contents(tmp_path / "s.h5").digest == line[18:-1]
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert file["prefix_tokens"].shape == (3, 2, 8)
+        tokens = np.asarray(file["prefix_tokens"][2], "<f2").tobytes()
+        assert file["checksum_prefix"][2] == int.from_bytes(hashlib.blake2b(tokens, digest_size=8).digest(), "little")
+    (tmp_path / "bare.h5").write_bytes(body)  # HDF5 alone sees no difference; featstore does
+    with h5py.File(tmp_path / "bare.h5") as file:
+        assert file["image_id"].shape == (3,)
+    with pytest.raises(CorruptError, match="does not end as a sealed shard does"):
+        read_contents(tmp_path / "bare.h5")
+
+
+@pytest.mark.skipif(shutil.which("b2sum") is None, reason="b2sum (coreutils) is not installed")
+def test_coreutils_take_the_same_digest(tmp_path: Path) -> None:
+    contents = write(tmp_path / "s.h5")
+    shell = f"head -c -83 '{tmp_path}/s.h5' | b2sum -l 256"
+    told = subprocess.run(["sh", "-c", shell], check=True, capture_output=True, text=True).stdout
+    assert told.split()[0] == contents.digest
+
+
+def test_a_shard_of_format_1_is_read_as_ever(tmp_path: Path) -> None:
+    write(tmp_path / "s.h5")
+    with h5py.File(tmp_path / "s.h5", "a") as file:  # HDF5 takes the trailer away as it closes
+        file.attrs["format_version"] = 1
+        del file["checksum_prefix"]
+    contents = read_contents(tmp_path / "s.h5")
+    assert (contents.digest, contents.prefix_checksums, len(contents.image_ids)) == (None, None, 3)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -165,7 +200,7 @@ def test_foreign_newer_and_missing_files_are_told_apart(tmp_path: Path) -> None:
         read_contents(tmp_path / "foreign.h5")
     write(tmp_path / "newer.h5")
     with h5py.File(tmp_path / "newer.h5", "a") as file:
-        file.attrs["format_version"] = 2
+        file.attrs["format_version"] = 3
     with pytest.raises(CorruptError, match="newer featstore"):
         read_contents(tmp_path / "newer.h5")
     with pytest.raises(CorruptError, match="missing"):
