@@ -1,0 +1,1 @@
+"""Features out to other formats, and in from them."""

@@ -1,0 +1,97 @@
+"""The formats, and the one protocol they keep."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from featstore.errors import InputError
+
+from .folder import Folder
+from .source import Source
+
+__all__ = ["FORMATS", "Format", "LeftOut", "Part", "Task", "make_format", "require_package"]
+
+FORMATS = ("npy", "safetensors", "parquet", "zarr", "webdataset", "dvt")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a format is given: where the samples come from, where they go, and how many images a file should hold."""
+
+    source: Source
+    folder: Folder
+    per_file: int | None
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples ``start`` to ``stop`` - 1 that are written together, and the names of the files that then are there."""
+
+    start: int
+    stop: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that a format cannot hold, with the reason."""
+
+    image_id: str
+    reason: str
+
+
+class Format(Protocol):
+    """How one format is written: parts, each by itself and whole or not at all, then what ties them together.
+
+    ``owns`` are patterns of the names it makes in its folder, ``note`` says in one line how to read it, ``threads`` is how
+    many parts may be written at once.
+    """
+
+    owns: tuple[str, ...]
+    note: str
+    threads: int
+    left_out: Sequence[LeftOut]
+
+    def __init__(self, task: Task) -> None:
+        """Look at the task; raises InputError for what this format cannot do."""
+        ...
+
+    def parts(self) -> Iterator[Part]:
+        """Yield every part; the same for the same task."""
+        ...
+
+    def write(self, part: Part) -> None:
+        """Write one part."""
+        ...
+
+    def finish(self) -> None:
+        """Write what ties the parts together; all of them are there."""
+        ...
+
+
+def make_format(name: str, task: Task) -> Format:
+    """Return the writer of a format.
+
+    Raises InputError for an unknown one, or where a package is missing, naming the extra that brings it.
+    """
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
+    made: Format = import_module(f".{name}", __package__).Writer(task)
+    return made
+
+
+def require_package(name: str) -> Any:
+    """Import a package of the extra `export`; raises InputError, saying how to install it, where it is missing."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.split(".")[0]
+        raise InputError(f'this format needs {package}: pip install "featstore-dvt[export]"') from error
+
+
+def chunks(count: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (number, start, stop) of every run of ``size``."""
+    for number, start in enumerate(range(0, count, size)):
+        yield number, start, min(start + size, count)
