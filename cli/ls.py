@@ -20,7 +20,8 @@ VERSIONS = (
     "SELECT c.dataset || '/' || c.backbone || '/' || c.version AS version, c.method, c.tag, c.stored || '/' || c.images "
     "AS images, c.failed, v.grid_height || '×' || v.grid_width || '×' || v.channels || coalesce(', fine ' || "
     "(v.recipe->>'$.method.clean_grid[0]') || '×' || (v.recipe->>'$.method.clean_grid[1]'), '') AS shape, "
-    "(SELECT coalesce(sum(bytes), 0) FROM shards s WHERE s.version_id = v.version_id)::BIGINT AS bytes, "
+    "(SELECT coalesce(sum(bytes), 0) FROM shards s WHERE s.dataset = v.dataset AND s.backbone = v.backbone "
+    "AND s.digest = v.digest)::BIGINT AS bytes, "
     "c.heldout_r2, c.digest FROM coverage c JOIN versions v ON v.dataset = c.dataset AND v.backbone = c.backbone "
     "AND 'v' || v.number = c.version ORDER BY v.dataset, v.backbone, v.number"
 )

@@ -70,16 +70,15 @@ def build_version(
     ensure_root(root)
     with build_lock(root, wait), interruptible():
         plan = make_plan(root, request, decomposer)
-        version_id, version = register_version(
-            root, plan, decomposer.method, json.dumps(request.environment | request.provenance)
-        )
-        plan = recover(root, plan, version_id, request, decomposer, listener)
+        provenance = json.dumps(request.environment | request.provenance)
+        version = register_version(root, plan, decomposer.method, provenance)
+        plan = recover(root, plan, request, decomposer, listener)
         listener.started(plan)
         computed = failed = shards = size = 0
         specs = list(shard_specs(root, plan, decomposer, request))
         with closing(make_shards(specs, decomposer, workers, listener.advanced)) as made:
             for spec, contents, took in made:
-                commit_shard(root, plan.dataset, version_id, spec.path, contents, took)
+                commit_shard(root, spec.path, contents, took)
                 computed += len(contents.image_ids)
                 failed += len(contents.failures)
                 if contents.image_ids:
@@ -103,9 +102,7 @@ def build_version(
     )
 
 
-def recover(
-    root: Path, plan: Plan, version_id: int, request: Request, decomposer: Decomposer, listener: Listener
-) -> Plan:
+def recover(root: Path, plan: Plan, request: Request, decomposer: Decomposer, listener: Listener) -> Plan:
     """Clear what a killed build left, take its sealed shards in, and plan again where that changed anything."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     recipe = plan.folder / "recipe.json"
@@ -117,7 +114,7 @@ def recover(
     for path in damaged:
         listener.said(f"{path} is missing or cut short: its images are computed again")
         (root / path).unlink(missing_ok=True)
-    adopted, foreign = adopt(root, plan, version_id)
+    adopted, foreign = adopt(root, plan)
     for line in foreign:
         listener.said(line)
     if adopted:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from . import manifest
 from .errors import NotInStoreError
 from .query import restricted
@@ -48,12 +46,8 @@ class DenoiserRow:
 def list_denoisers(root: Path) -> list[DenoiserRow]:
     """Return every denoiser, the newest last."""
     with restricted(root) as connection:
-        try:
-            rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)}, {BEATS} FROM denoisers ORDER BY created_at, number"
-            ).fetchall()
-        except duckdb.CatalogException:  # a store of an older schema has none
-            return []
+        query = f"SELECT {', '.join(COLUMNS)}, {BEATS} FROM denoisers ORDER BY created_at, number"
+        rows = connection.execute(query).fetchall()
     return [DenoiserRow(*row) for row in rows]
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,18 @@ import duckdb
 
 from .errors import CorruptError, LockedError, NotInStoreError, StoreError
 
-__all__ = ["insert", "interruptible", "manifest_path", "now", "reading", "require", "writing"]
+__all__ = [
+    "insert",
+    "interruptible",
+    "is_current",
+    "manifest_path",
+    "now",
+    "patiently",
+    "reading",
+    "require",
+    "upgrade",
+    "writing",
+]
 
 FILE = "manifest.duckdb"
 STORAGE = {"storage_compatibility_version": "v1.2.0"}  # so that older DuckDB releases open it too
@@ -44,6 +56,7 @@ def require(root: Path) -> Path:
     return path
 
 
+@cache
 def migrations() -> list[tuple[int, str, str]]:
     """Return (number, name, SQL) of every migration that this program knows, in order."""
     found = [(int(f.name[:4]), f.name, f) for f in files("featstore.schemas").iterdir() if re.match(r"\d{4}_", f.name)]
@@ -76,18 +89,46 @@ def first_line(text: str) -> str:
     return re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", text.strip()).splitlines()[0] if text.strip() else "no reason given"
 
 
+def schema(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str | None = None) -> int:
+    """Return the number of the last migration that an open manifest has had, 0 for none.
+
+    ``catalog`` is the name under which it is attached. Raises StoreError where this program does not know that schema yet.
+    """
+    query = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND database_name = "
+    place = "current_database()" if catalog is None else f"'{catalog}'"
+    done = 0
+    if connection.execute(query + place).fetchall()[0][0]:
+        table = "schema_migrations" if catalog is None else f"{catalog}.schema_migrations"
+        done = int(connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchall()[0][0])
+    newest = migrations()[-1][0]
+    if done > newest:
+        raise StoreError(f"{path} has schema {done}, newer than this featstore knows ({newest}): upgrade featstore")
+    return done
+
+
+def is_current(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str | None = None) -> bool:
+    """Whether an open manifest has the newest schema; raises StoreError as ``schema`` does."""
+    return schema(connection, path, catalog) == migrations()[-1][0]
+
+
+def upgrade(root: Path) -> None:
+    """Bring the manifest of an older featstore to the newest schema; raises StoreError where it may not be written."""
+    try:
+        with writing(root):
+            pass
+    except LockedError:
+        raise
+    except StoreError as error:
+        raise StoreError(
+            f"{manifest_path(root)} was made by an older featstore and cannot be brought up to date: {error}; "
+            "do so once where it can be written, or copy the store"
+        ) from error
+
+
 def migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Bring an open manifest to the newest schema, each migration in a transaction of its own."""
-    known = migrations()
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    done = 0
-    if "schema_migrations" in tables:
-        done = connection.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchall()[0][0]
-    if done > known[-1][0]:
-        raise StoreError(
-            f"{path} has schema {done}, newer than this featstore knows ({known[-1][0]}): upgrade featstore"
-        )
-    for number, name, sql in known:
+    done = schema(connection, path)
+    for number, name, sql in migrations():
         if number > done:
             connection.begin()
             connection.execute(sql)
@@ -129,10 +170,17 @@ def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def reading(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the manifest read-only. Raises NotInStoreError where there is none, LockedError, StoreError, CorruptError."""
+    """Open the manifest read-only; one of an older featstore is brought up to date first.
+
+    Raises NotInStoreError where there is none, LockedError, StoreError, CorruptError.
+    """
     path = require(root)
     connection = patiently(lambda: duckdb.connect(str(path), read_only=True), path)
     try:
+        if not is_current(connection, path):
+            connection.close()
+            upgrade(root)
+            connection = patiently(lambda: duckdb.connect(str(path), read_only=True), path)
         yield connection
     finally:
         connection.close()

@@ -1,13 +1,13 @@
 """SQL from outside: one SELECT, over the manifest only, nothing written."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
 from .errors import NotInStoreError, QueryError
-from .manifest import first_line, patiently, require
+from .manifest import first_line, is_current, patiently, require, upgrade
 
 __all__ = ["check_select", "document", "restricted", "select"]
 
@@ -17,12 +17,13 @@ VIEWS = {
     "images": "SELECT * FROM manifest.current_images WHERE {dataset}",
     "objects": "SELECT * FROM manifest.current_objects WHERE {dataset}",
     "versions": "SELECT * FROM manifest.versions WHERE {dataset}",
-    "shards": "SELECT s.* FROM manifest.shards s JOIN manifest.versions v USING (version_id) WHERE {dataset}",
+    "shards": "SELECT * FROM manifest.shards WHERE {dataset}",
     "features": "SELECT * FROM manifest.features WHERE digest IN (SELECT digest FROM manifest.versions WHERE {dataset})",
     "failures": "SELECT * FROM manifest.failures WHERE {dataset}",
     "stored": "SELECT * FROM manifest.stored WHERE {dataset}",
     "coverage": "SELECT * FROM manifest.coverage WHERE {dataset}",
     "latest": "SELECT * FROM manifest.latest WHERE {dataset}",
+    "builds": "SELECT * FROM manifest.builds WHERE {dataset}",
     "denoisers": "SELECT * FROM manifest.denoisers WHERE {dataset}",
     "denoiser_images": "SELECT * FROM manifest.denoiser_images WHERE run IN "
     "(SELECT run FROM manifest.denoisers WHERE {dataset})",
@@ -69,14 +70,17 @@ def restricted(
     path = require(root)
     connection = duckdb.connect(":memory:")
     try:
-        literal = str(path).replace("'", "''")
-        patiently(lambda: connection.execute(f"ATTACH '{literal}' AS manifest (READ_ONLY)"), path)
+        attach = "ATTACH '" + str(path).replace("'", "''") + "' AS manifest (READ_ONLY)"
+        patiently(lambda: connection.execute(attach), path)
+        if not is_current(connection, path, "manifest"):
+            connection.execute("DETACH manifest")
+            upgrade(root)
+            patiently(lambda: connection.execute(attach), path)
         if dataset is not None:
             check_dataset(connection, dataset)
         condition = "dataset = '" + dataset.replace("'", "''") + "'" if dataset is not None else "true"
         for name, sql in VIEWS.items():
-            with suppress(duckdb.CatalogException):  # a store of an older schema is read as it is
-                connection.execute(f"CREATE VIEW {name} AS {sql.format(dataset=condition)}")
+            connection.execute(f"CREATE VIEW {name} AS {sql.format(dataset=condition)}")
         if writable is not None:
             connection.execute(f"SET allowed_paths = ['{str(writable).replace(chr(39), chr(39) * 2)}']")
         connection.execute("SET enable_external_access = false")

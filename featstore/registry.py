@@ -17,16 +17,16 @@ __all__ = ["adopt", "commit_shard", "forget_damaged", "free_shard_numbers", "reg
 PATTERN = "shard-*.h5"
 
 
-def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tuple[int, str]:
-    """Make sure that the version is listed; returns (version_id, "v1", "v2" …)."""
+def register_version(root: Path, plan: Plan, method: str, provenance: str) -> str:
+    """Make sure that the version is listed; returns "v1", "v2" …"""
     with manifest.writing(root) as connection:
         key = [plan.dataset, plan.backbone]
         known = connection.execute(
-            "SELECT version_id, number FROM versions WHERE dataset = ? AND backbone = ? AND digest = ?",
+            "SELECT number FROM versions WHERE dataset = ? AND backbone = ? AND digest = ?",
             [*key, plan.recipe.digest],
         ).fetchone()
         if known is not None:
-            return int(known[0]), f"v{known[1]}"
+            return f"v{known[0]}"
         number = following(connection, "versions", "number", "WHERE dataset = ? AND backbone = ?", key)
         identity = following(connection, "versions", "version_id")
         connection.execute(
@@ -36,7 +36,10 @@ def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tu
                 *(plan.recipe.text, provenance, manifest.now()),
             ],
         )
-        return identity, f"v{number}"
+        connection.execute(
+            "DELETE FROM removed WHERE dataset = ? AND backbone = ? AND digest = ?", [*key, plan.recipe.digest]
+        )
+        return f"v{number}"
 
 
 def following(
@@ -47,34 +50,33 @@ def following(
     return int(row[0]) if row else 1
 
 
-def commit_shard(
-    root: Path, dataset: str, version_id: int, path: Path, contents: ShardContents, seconds: Mapping[str, float]
-) -> None:
+def commit_shard(root: Path, path: Path, contents: ShardContents, seconds: Mapping[str, float]) -> None:
     """List a sealed shard, its features and its failures in one transaction; earlier rows of the same images give way.
 
     ``seconds`` is what each image took, by SHA-256 [s]; it is not in the shard, whose bytes must not depend on the clock.
     A shard in which every image failed is removed once its failures are listed.
     """
-    digest = contents.header.digest
+    header = contents.header
     with manifest.writing(root) as connection:
         if contents.image_ids:
             shard_id = following(connection, "shards", "shard_id")
-            shard = {"shard_id": shard_id, "version_id": version_id, "path": path.relative_to(root).as_posix()}
-            shard |= {"variants": list(contents.header.variants), "samples": len(contents.image_ids)}
-            shard |= {"bytes": contents.bytes, "sealed_at": manifest.now()}
+            shard = {"shard_id": shard_id, "path": path.relative_to(root).as_posix(), "dataset": header.dataset}
+            shard |= {"backbone": header.backbone, "digest": header.digest, "variants": list(header.variants)}
+            shard |= {"codec": "none", "samples": len(contents.image_ids), "bytes": contents.bytes}
+            shard |= {"sealed_at": manifest.now()}
             manifest.insert(connection, "shards", [shard])
             manifest.insert(connection, "features", feature_rows(contents, shard_id, seconds), verb="INSERT OR REPLACE")
         seen = [*contents.sha256s, *(failure.sha256 for failure in contents.failures)]
         connection.execute(
             "DELETE FROM failures WHERE dataset = ? AND digest = ? AND list_contains(CAST(? AS VARCHAR[]), sha256)",
-            [dataset, digest, seen],
+            [header.dataset, header.digest, seen],
         )
         when = manifest.now()
         manifest.insert(
             connection,
             "failures",
             [
-                vars(failure) | {"dataset": dataset, "digest": digest, "failed_at": when}
+                vars(failure) | {"dataset": header.dataset, "digest": header.digest, "failed_at": when}
                 for failure in contents.failures
             ],
         )
@@ -97,13 +99,13 @@ def feature_rows(contents: ShardContents, shard_id: int, seconds: Mapping[str, f
     return rows
 
 
-def adopt(root: Path, plan: Plan, version_id: int) -> tuple[int, list[str]]:
+def adopt(root: Path, plan: Plan) -> tuple[int, list[str]]:
     """List shards that were sealed but not yet listed when an earlier build was killed.
 
     Returns how many, and a line for each file in the folder that is no shard of this version and is left alone.
     """
     with manifest.reading(root) as connection:
-        rows = connection.execute("SELECT path FROM shards WHERE version_id = ?", [version_id]).fetchall()
+        rows = connection.execute("SELECT path FROM shards WHERE digest = ?", [plan.recipe.digest]).fetchall()
     listed = {row[0] for row in rows}
     adopted, foreign = 0, []
     for path in sorted(plan.folder.glob(PATTERN)):
@@ -117,14 +119,14 @@ def adopt(root: Path, plan: Plan, version_id: int) -> tuple[int, list[str]]:
         if contents.header.digest != plan.recipe.digest:
             foreign.append(f"left alone: {path} belongs to another recipe")
             continue
-        commit_shard(root, plan.dataset, version_id, path, contents, {})
+        commit_shard(root, path, contents, {})
         adopted += 1
     return adopted, foreign
 
 
 def forget_damaged(root: Path, digest: str) -> list[str]:
     """Take shards of a recipe that are gone or cut short off the manifest, so that they are computed again."""
-    query = "SELECT DISTINCT s.shard_id, s.path, s.bytes FROM shards s JOIN versions v USING (version_id) WHERE v.digest = ?"
+    query = "SELECT shard_id, path, bytes FROM shards WHERE digest = ?"
     with manifest.reading(root) as connection:
         rows = connection.execute(query, [digest]).fetchall()
     damaged = [(shard_id, path) for shard_id, path, size in rows if not is_whole(root / path, size)]

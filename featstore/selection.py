@@ -90,7 +90,7 @@ def choose(
 def stored_variants(connection: duckdb.DuckDBPyConnection, version: Version) -> str:
     """Return in words what a version holds."""
     rows = connection.execute(
-        "SELECT DISTINCT unnest(variants) FROM shards WHERE version_id = ? ORDER BY 1", [version.version_id]
+        "SELECT DISTINCT unnest(variants) FROM manifest.shards WHERE digest = ? ORDER BY 1", [version.digest]
     ).fetchall()
     return ", ".join(row[0] for row in rows) or "nothing yet"
 

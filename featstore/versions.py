@@ -92,7 +92,9 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
             [version.dataset, version.backbone, f"v{version.number}"],
         ).fetchall()[0]
         shards = connection.execute(
-            "SELECT path, variants, samples, bytes FROM shards WHERE version_id = ? ORDER BY path", identity
+            "SELECT path, variants, codec, samples, bytes FROM shards "
+            "WHERE dataset = ? AND backbone = ? AND digest = ? ORDER BY path",
+            [version.dataset, version.backbone, digest],
         ).fetchall()
         failures = connection.execute(
             "SELECT image_id, step, error FROM failures WHERE digest = ? AND dataset = ? ORDER BY 1",
@@ -114,7 +116,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
         "stored": cover[0],
         "images": cover[1],
         "failed": cover[2],
-        "shards": [dict(zip(("path", "variants", "samples", "bytes"), row, strict=True)) for row in shards],
+        "shards": [dict(zip(("path", "variants", "codec", "samples", "bytes"), row, strict=True)) for row in shards],
         "quality": quality,
         "failures": [dict(zip(("image_id", "step", "error"), row, strict=True)) for row in failures],
         "recipe": decided,
@@ -124,10 +126,8 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
 
 def quality_of(connection: duckdb.DuckDBPyConnection, digest: str) -> dict[str, dict[str, float]]:
     """Return minimum, median and maximum over the images of each statistic that the version has."""
-    known = {row[0] for row in connection.execute("DESCRIBE features").fetchall()}
-    names = [name for name in STATISTICS if name in known]  # a store of an older schema is read as it is
-    sums = ", ".join(f"min({n}), median({n}), max({n})" for n in names)
+    sums = ", ".join(f"min({n}), median({n}), max({n})" for n in STATISTICS)
     row = connection.execute(f"SELECT {sums} FROM features WHERE digest = ?", [digest]).fetchall()[0]
-    triples = {name: row[3 * i : 3 * i + 3] for i, name in enumerate(names)}
+    triples = {name: row[3 * i : 3 * i + 3] for i, name in enumerate(STATISTICS)}
     keys = ("min", "median", "max")
     return {name: dict(zip(keys, triple, strict=True)) for name, triple in triples.items() if triple[0] is not None}

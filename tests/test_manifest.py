@@ -5,9 +5,15 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from fakes import FakeDecomposer, make_folder
+from older import make_older
 
 from featstore import manifest
+from featstore.build import build_version
 from featstore.errors import CorruptError, LockedError, NotInStoreError, StoreError
+from featstore.index import index_dataset
+from featstore.plan import Request
+from featstore.query import restricted
 
 DATASET = {"dataset": "it's", "layout": "folder", "source": "/a b", "revision": 1}
 
@@ -81,3 +87,37 @@ def test_who_holds_the_manifest_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         other.stdin.close()
     with manifest.reading(tmp_path) as connection:
         assert connection.execute("SELECT count(*) FROM datasets").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_manifest_of_an_older_schema_is_brought_up_to_date_and_keeps_what_is_there(
+    tmp_path: Path, number: int
+) -> None:
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", 3))
+    build_version(tmp_path / "store", Request("pets", "fake"), FakeDecomposer())
+    tables = ("images", "versions", "features", "stored", "revisions")
+    with manifest.reading(tmp_path / "store") as connection:
+        before = [connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall() for name in tables]
+        shards = connection.execute("SELECT * EXCLUDE (checksum) FROM shards").fetchall()
+    make_older(tmp_path / "store", number)
+    with manifest.reading(tmp_path / "store") as connection:
+        assert connection.execute("SELECT max(number) FROM schema_migrations").fetchall() == [(newest(),)]
+        after = [connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall() for name in tables]
+        assert connection.execute("SELECT * EXCLUDE (checksum) FROM shards").fetchall() == shards
+    for name, was, now in zip(tables, before, after, strict=True):
+        assert [[value for value in row if value is not None] for row in now] == [
+            [value for value in row if value is not None] for row in was
+        ], name
+    assert build_version(tmp_path / "store", Request("pets", "fake"), FakeDecomposer()).present == 3
+
+
+def test_queries_too_bring_an_older_manifest_up_to_date(tmp_path: Path) -> None:
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", 3))
+    make_older(tmp_path / "store", 1)
+    with restricted(tmp_path / "store", "pets") as connection:
+        assert connection.execute("SELECT count(*) FROM images").fetchall() == [(3,)]
+        assert connection.execute("SELECT count(*) FROM builds").fetchall() == [(0,)]
+
+
+def newest() -> int:
+    return manifest.migrations()[-1][0]

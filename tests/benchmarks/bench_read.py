@@ -62,7 +62,7 @@ def make_store(root: Path, samples: int, shard_size: int = 128) -> list[Path]:
         manifest.insert(connection, "images", [image | same | {"first_revision": 1} for image in images])
         manifest.insert(connection, "versions", [version])
     for path, contents in sealed:
-        commit_shard(root, "noise", 1, path, contents, {})
+        commit_shard(root, path, contents, {})
     return [path for path, _ in sealed]
 
 
