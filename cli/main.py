@@ -12,6 +12,7 @@ from featstore.manifest import interruptible
 from .bench import bench
 from .build import build
 from .denoise import denoise
+from .diff import diff
 from .export import export
 from .index import index
 from .ls import ls
@@ -38,7 +39,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, train, denoise, query, ls, show, export, bench):
+for command in (index, build, train, denoise, query, ls, show, export, diff, bench):
     cli.add_command(command)
 
 
