@@ -11,6 +11,7 @@ from featstore.manifest import interruptible
 
 from .bench import bench
 from .build import build
+from .croissant import croissant
 from .denoise import denoise
 from .diff import diff
 from .export import export
@@ -39,7 +40,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, train, denoise, query, ls, show, export, diff, bench):
+for command in (index, build, train, denoise, query, ls, show, export, diff, croissant, bench):
     cli.add_command(command)
 
 
