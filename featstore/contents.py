@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptError
+from .errors import CorruptError, StoreError
 from .layout import FORMAT_VERSION, PREFIX_SUM, ShardHeader
 from .quantise import STORED
+from .ranges import hdf5_source
 from .trailer import read_trailer
 
 __all__ = ["Failure", "ShardContents", "opened", "read_contents"]
@@ -62,14 +63,14 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """
     try:
         # With h5py's own options: HDF5 refuses a file that the same process has open already with others.
-        with h5py.File(path, "r") as file:
+        with hdf5_source(path) as source, h5py.File(source, "r") as file:
             if file.attrs.get("format") != "featstore":
                 raise CorruptError(f"{path} is not a featstore shard")
             number = int(file.attrs["format_version"])
             if number > FORMAT_VERSION:
                 raise CorruptError(f"{path} was made by a newer featstore (format {number}): upgrade featstore")
             yield file
-    except CorruptError:
+    except (CorruptError, StoreError):
         raise
     except FileNotFoundError as error:
         raise CorruptError(f"the shard {path} is missing: build again to make it") from error

@@ -8,7 +8,8 @@
     ├── DecodeError       (ValueError)       one image cannot be read; becomes a row of ``failures``
     ├── NotInStoreError   (KeyError)         a data set, version, variant or image that the store does not hold
     ├── StoreError        (OSError)          the store's root cannot be read or written
-    │   └── LockedError                      another process holds the lock; the message names it
+    │   ├── LockedError                      another process holds the lock; the message names it
+    │   └── RemoteError                      a server cannot be reached, however often it was tried
     ├── CorruptError      (ValueError)       bytes on disk are not what was written
     ├── QueryError        (ValueError)       SQL that is refused or wrong
     └── WorkerError       (RuntimeError)     a worker's process ended, or would compute something else
@@ -24,6 +25,7 @@ __all__ = [
     "LockedError",
     "NotInStoreError",
     "QueryError",
+    "RemoteError",
     "SourceError",
     "StoreError",
     "WorkerError",
@@ -59,6 +61,10 @@ class StoreError(FeatstoreError, OSError):
 
 class LockedError(StoreError):
     """Another process holds the lock."""
+
+
+class RemoteError(StoreError):
+    """A server cannot be reached."""
 
 
 class CorruptError(FeatstoreError, ValueError):

@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -16,6 +16,8 @@ from typing import Any
 import duckdb
 
 from .errors import CorruptError, LockedError, NotInStoreError, StoreError
+from .places import as_remote
+from .working_copy import changed_copy, require_copy
 
 __all__ = [
     "insert",
@@ -47,12 +49,14 @@ def now() -> datetime:
 
 
 def require(root: Path) -> Path:
-    """Return the manifest's path; raises NotInStoreError where there is none yet."""
+    """Return the local path of the manifest, a remote one's copy; raises NotInStoreError where there is none yet."""
     path = manifest_path(root)
+    problem = f"there is no store at {root}: index a data set first (featstore index NAME --source DIR)"
+    remote = as_remote(path)
+    if remote is not None:
+        return require_copy(remote, problem)
     if not path.is_file():
-        raise NotInStoreError(
-            f"there is no store at {root}: index a data set first (featstore index NAME --source DIR)"
-        )
+        raise NotInStoreError(problem)
     return path
 
 
@@ -151,21 +155,23 @@ def interruptible() -> Iterator[None]:
 def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the manifest for one transaction: committed on leaving, rolled back where the block raises.
 
-    The manifest is created or migrated first where needed. Raises LockedError, StoreError, CorruptError.
+    The manifest is created or migrated first where needed; a remote one is changed in a copy, whose upload is the commit.
+    Raises LockedError, StoreError, CorruptError.
     """
-    path = manifest_path(root)
-    connection = patiently(lambda: duckdb.connect(str(path), config=dict(STORAGE)), path)
-    try:
-        migrate(connection, path)
-        connection.begin()
+    remote = as_remote(manifest_path(root))
+    with changed_copy(remote) if remote is not None else nullcontext(manifest_path(root)) as path:
+        connection = patiently(lambda: duckdb.connect(str(path), config=dict(STORAGE)), path)
         try:
-            yield connection
-        except BaseException:
-            connection.rollback()
-            raise
-        connection.commit()
-    finally:
-        connection.close()
+            migrate(connection, path)
+            connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        finally:
+            connection.close()
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Read single samples out of sealed shards as fast as a memory map: HDF5 is asked once where they lie."""
 
+import math
 import mmap
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from .compute import VARIANTS
 from .errors import CorruptError, NotInStoreError
 from .layout import PREFIX_SUM
+from .places import as_remote
 from .quantise import DERIVABLE, STORED, checksum, residual_of
+from .ranges import Ranges, fetch_all
 from .readahead import ReadAhead
 from .shard import PREFIX, opened
 
@@ -56,6 +59,8 @@ class ShardReader:
         self.end = max((int(o.max(initial=0)) + STORED.itemsize * self.sizes[n] for n, o in places.items()), default=0)
         self.map: mmap.mmap | None = None
         self.ahead: ReadAhead | None = None
+        remote = as_remote(path)
+        self.remote = None if remote is None else Ranges(remote)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"map": None, "ahead": None}
@@ -107,7 +112,7 @@ class ShardReader:
             with opened(self.path) as file:
                 sample = np.ascontiguousarray(file[name][row], STORED)
         else:
-            sample = np.ndarray(shape[1:], STORED, self.map or self.open_map(), offsets.item(row))
+            sample = self.stored(shape[1:], offsets.item(row))
         if expected is None and name in self.sums:
             expected = int(self.sums[name][row])
         if expected is not None:
@@ -118,6 +123,20 @@ class ShardReader:
                 )
         return sample if window is None else sample[window]
 
+    def stored(self, shape: tuple[int, ...], offset: int) -> NDArray[np.float16]:
+        """Return what lies at ``offset`` of the file, in the map or as bytes that came from a server."""
+        if self.remote is None:
+            return np.ndarray(shape, STORED, self.map or self.open_map(), offset)
+        return np.ndarray(shape, STORED, self.remote.read(offset, math.prod(shape) * STORED.itemsize))
+
+    def places(self, names: Iterable[str], row: int) -> Iterator[tuple[Ranges, int, int]]:
+        """Yield (file, offset, bytes) of what has to come from a server to read these variants of a sample."""
+        for name in names if self.remote is not None else ():
+            for part in (name,) if name in self.shapes else DERIVABLE:
+                offsets = self.offsets.get(part)
+                if self.remote is not None and offsets is not None and 0 <= row < len(offsets):
+                    yield self.remote, offsets.item(row), self.sizes[part] * STORED.itemsize
+
     def prefetch(self, name: str, row: int, window: Window | None = None) -> None:
         """Have the disk bring in a sample that will be read soon; returns at once."""
         if name not in self.shapes:
@@ -126,7 +145,7 @@ class ShardReader:
                 self.prefetch(part, row, window)
             return
         offsets, rows = self.offsets[name], self.shapes[name][1]
-        if offsets is None or not 0 <= row < len(offsets):
+        if self.remote is not None or offsets is None or not 0 <= row < len(offsets):
             return
         line = STORED.itemsize * self.sizes[name] // max(1, rows)
         first, end, _ = window[0].indices(rows) if window else (0, rows, 1)
@@ -191,3 +210,7 @@ class ShardPool:
             with suppress(KeyError):  # another thread has just let it go
                 self.readers.move_to_end(number)
         return reader
+
+    def fetch(self, names: Sequence[str], places: Iterable[tuple[int, int]]) -> None:
+        """Get variants of many samples (shard, row) at once where they lie on a server; local ones are read when asked for."""
+        fetch_all(part for number, row in places for part in self[number].places(names, row))

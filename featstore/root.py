@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import InputError, LockedError, StoreError
+from .errors import InputError, LockedError, RemoteError, StoreError
+from .lease import hold_lease
+from .places import as_remote, place
+from .transport import READ_ONLY
 
 __all__ = ["build_lock", "check_name", "ensure_root", "hold_lock", "resolve_root", "version_folder"]
 
@@ -23,14 +26,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def resolve_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the store's root: the argument, else ``$FEATSTORE_ROOT``, else ``./feature-store``.
+    """Return the store's root: the argument, else ``$FEATSTORE_ROOT``, else ``./feature-store``; a folder, or any fsspec URL.
 
-    Raises InputError for a URL: this release reads and writes local folders.
+    Raises InputError for a URL that holds credentials.
     """
-    chosen = os.fspath(root) if root is not None else os.environ.get(ENVIRONMENT) or DEFAULT
-    if re.match(r"[a-z][a-z0-9+.-]+://", chosen):
-        raise InputError(f"the root {chosen} is a URL; this release keeps stores in local folders: give a path")
-    return Path(chosen).expanduser().absolute()
+    chosen = root if root is not None else os.environ.get(ENVIRONMENT) or DEFAULT
+    return place(chosen).expanduser().absolute()
 
 
 def ensure_root(root: Path) -> Path:
@@ -38,13 +39,21 @@ def ensure_root(root: Path) -> Path:
 
     Raises StoreError where it cannot, with what to do.
     """
-    probe = root / f".write-{os.getpid()}"
+    remote = as_remote(root)
+    if remote is not None and remote.protocol in READ_ONLY:
+        raise StoreError(f"the store {root} can only be read: {remote.protocol}:// has no way to write")
+    probe = root / f".write-{socket.gethostname()}-{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
+    except RemoteError:
+        raise
     except OSError as error:
         reason = "it is read-only" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else error.strerror
+        if remote is not None:
+            missing = isinstance(error, FileNotFoundError)
+            reason = "there is no such bucket or folder" if missing else "these credentials do not allow it"
         message = f"cannot write to the store {root}: {reason}; choose another with --root or {ENVIRONMENT}"
         raise StoreError(message) from error
     return root
@@ -74,10 +83,16 @@ def build_lock(root: Path, wait: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(path: Path, doing: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock file ``path``; the kernel frees it when the process ends, however it ends.
+    """Hold the lock file ``path``; the kernel frees it when the process ends, however it ends. Remote ones: see ``lease``.
 
     ``doing`` says in words what its holder does. Raises LockedError naming the holder after ``wait`` seconds.
     """
+    hint = "wait for it, or give --wait" if path.name == LOCK else "wait for it, or end it"
+    remote = as_remote(path)
+    if remote is not None:
+        with hold_lease(remote, doing, wait, hint):
+            yield
+        return
     deadline = time.monotonic() + wait
     with path.open("a+", encoding="utf-8") as handle:
         while True:
@@ -86,7 +101,6 @@ def hold_lock(path: Path, doing: str, wait: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    hint = "wait for it, or give --wait" if path.name == LOCK else "wait for it, or end it"
                     raise LockedError(f"{holder(path)} is {doing}; {hint}") from None
                 time.sleep(0.2)
         handle.seek(0)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import StoreError
+from .cache import cache_folder
+from .errors import RemoteError, StoreError
+from .places import as_remote
 
 __all__ = ["discard", "publish", "sealed", "storing", "sweep", "temporary_for", "write_bytes", "write_text"]
 
@@ -21,17 +23,24 @@ WRITING: set[Path] = set()
 
 
 def temporary_for(path: Path) -> Path:
-    """Return a new name beside ``path`` that tells which process on which host is writing.
+    """Return a new local name that tells which process on which host is writing: beside ``path``, or where that is remote
+    in the cache's folder.
 
     It ends in ``publish`` or in ``discard``.
     """
-    temporary = path.absolute().with_name(f"{PREFIX}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    beside = path.absolute() if as_remote(path) is None else cache_folder("writing") / path.name
+    temporary = beside.with_name(f"{PREFIX}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     WRITING.add(temporary)
     return temporary
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Flush ``temporary`` to the disk, give it its name, and flush the folder that says so."""
+    """Flush ``temporary`` to the disk, give it its name, and flush the folder that says so; or upload it."""
+    remote = as_remote(path)
+    if remote is not None:
+        remote.upload(temporary)
+        discard(temporary)
+        return
     flush(temporary)
     temporary.replace(path)
     WRITING.discard(temporary)
@@ -73,6 +82,8 @@ def storing(path: Path) -> Iterator[None]:
     """Turn the ways in which a disk refuses to take ``path`` into StoreError; HDF5 says so in RuntimeErrors, too."""
     try:
         yield
+    except RemoteError:
+        raise
     except (OSError, RuntimeError) as error:
         said = re.search(r"error message = '([^']+)'", str(error))
         reason = said.group(1) if said else getattr(error, "strerror", None) or " ".join(str(error).split())
@@ -93,6 +104,8 @@ def write_text(path: Path, text: str) -> None:
 def sweep(folder: Path) -> list[Path]:
     """Remove what dead processes of this host were writing in ``folder``; returns what was removed."""
     removed = []
+    if as_remote(folder) is not None:
+        removed += sweep(cache_folder("writing"))
     for path in sorted(folder.absolute().glob(PREFIX + "*")):
         match = LEFTOVER.match(path.name)
         if match and match["host"] == socket.gethostname() and not is_written(path, int(match["pid"])):
@@ -104,8 +117,11 @@ def sweep(folder: Path) -> list[Path]:
 
 def is_written(path: Path, pid: int) -> bool:
     """Whether a process of this host may still be writing ``path``, whose name gives the process ``pid``."""
-    if pid == os.getpid():
-        return path in WRITING
+    return path in WRITING if pid == os.getpid() else lives(pid)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process of this host is alive."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

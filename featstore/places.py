@@ -1,0 +1,66 @@
+"""Where things lie: a local path is pathlib's, a URL of any fsspec file system is a RemotePath of the same interface."""
+
+import os
+import re
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from .errors import InputError
+from .remote import RemotePath
+
+__all__ = ["as_remote", "is_url", "listed", "place"]
+
+WHERE = (
+    "credentials belong in the environment (AWS_ACCESS_KEY_ID …), the protocol's own files or fsspec's configuration"
+)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL and not a local path."""
+    return "://" in text and re.match(r"[A-Za-z][A-Za-z0-9+.:-]+://", text) is not None
+
+
+def place(path: str | os.PathLike[str] | RemotePath) -> Path:
+    """Return what ``path`` names: a pathlib.Path, or behind a URL what has its interface.
+
+    Raises InputError for a URL that holds credentials or a query: what is given here is written into manifests and logs.
+    """
+    if isinstance(path, RemotePath):
+        return cast(Path, path)
+    text = os.fspath(path)
+    if not is_url(text):
+        return Path(text)
+    if text.lower().startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    return cast(Path, RemotePath(check_url(text)))
+
+
+def check_url(text: str) -> str:
+    """Return a URL, its protocol in small letters; raises InputError without repeating what may be secret."""
+    protocol, _, rest = text.partition("://")
+    host = rest.partition("/")[0]
+    user, at, server = host.rpartition("@")
+    shown = f"{protocol}://{server}"
+    if "::" in protocol:
+        raise InputError(
+            f"chained URLs ({protocol}://…) are not taken: give the place itself, the cache is featstore's own"
+        )
+    if ":" in user or (at and protocol.lower() not in ("ssh", "sftp")):
+        raise InputError(f"the URL of {shown} holds credentials, which would be kept in the manifest: {WHERE}")
+    if "?" in rest and protocol.lower() in ("http", "https", "s3", "s3a", "gs", "gcs", "abfs", "az"):
+        raise InputError(f"the URL of {shown} has a query, which may be a signature: leave it out; {WHERE}")
+    if not rest.strip("/"):
+        raise InputError(f"{shown} names no place: give protocol://host-or-bucket/folder")
+    return f"{protocol.lower()}://{rest}"
+
+
+def as_remote(path: object) -> RemotePath | None:
+    """Return ``path`` where it is remote, None where it is local."""
+    return path if isinstance(path, RemotePath) else None
+
+
+def listed(path: Path) -> Path:
+    """Return the same place; a remote one with a listing of all below it, from which it answers what is there."""
+    remote = as_remote(path)
+    return path if remote is None else cast(Path, remote.listed())
