@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptError, DecodeError
+from .errors import CorruptError, DecodeError, RemoteError
 from .images import decode
+from .places import path_of
 from .plan import Planned, images_of
 from .query import restricted
 from .reading import ShardPool
@@ -44,7 +46,9 @@ class Calibration:
         if not self.path.is_file():
             return None
         try:
-            values: NDArray[np.float32] = np.load(self.path, allow_pickle=False)
+            values: NDArray[np.float32] = np.load(BytesIO(self.path.read_bytes()), allow_pickle=False)
+        except RemoteError:
+            raise
         except (OSError, ValueError, EOFError) as error:
             raise CorruptError(f"{self.path} is damaged: remove it, and it is made again") from error
         return values
@@ -58,8 +62,6 @@ class Calibration:
 
 def npy(values: NDArray[np.float32]) -> bytes:
     """Return the bytes of a .npy file."""
-    from io import BytesIO
-
     buffer = BytesIO()
     np.save(buffer, values.astype("<f4"), allow_pickle=False)
     return buffer.getvalue()
@@ -76,9 +78,11 @@ def decoded(images: list[Planned]) -> Iterator[NDArray[np.uint8]]:
     """Yield the images (h, w, 3) that can be read and are what was indexed; the build itself tells of the others."""
     for image in images:
         try:
-            data = Path(image.path).read_bytes()
+            data = path_of(image.path).read_bytes()
             if hashlib.sha256(data).hexdigest() == image.sha256:
                 yield decode(data)
+        except RemoteError:
+            raise
         except (OSError, DecodeError, ValueError):
             continue
 

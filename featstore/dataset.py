@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .errors import DecodeError, InputError, NotInStoreError
+from .errors import DecodeError, InputError, NotInStoreError, RemoteError
 from .images import decode
 from .masks import read_mask
+from .places import path_of
 from .reading import PREFIX, ShardPool
 from .root import resolve_root
 from .selection import select_samples
@@ -70,8 +71,8 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         # Columns of bytes: workers that are forked share them, where a million strings would be copied page by page.
         self.ids = np.char.encode(chosen.image_ids, "utf-8")
         self.shard, self.row, self.checksums = chosen.shard, chosen.row, chosen.checksums
-        self.images = np.array([os.fsencode(path) for path in chosen.images] if image else [], np.bytes_)
-        self.masks = np.array([os.fsencode(path or "") for path in chosen.masks] if mask else [], np.bytes_)
+        self.images = np.array([os.fsencode(str(path)) for path in chosen.images] if image else [], np.bytes_)
+        self.masks = np.array([os.fsencode(str(path or "")) for path in chosen.masks] if mask else [], np.bytes_)
         self.pool = ShardPool(chosen.shards, verify=verify)
         self.check_extras()
 
@@ -127,9 +128,9 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         if self.prefix:
             item["prefix"] = self.tensor(reader.read(PREFIX, row))
         if self.image:
-            item["image"] = self.read_image(Path(os.fsdecode(self.images.item(place))))
+            item["image"] = self.read_image(path_of(os.fsdecode(self.images.item(place))))
         if self.mask:
-            item["mask"] = self.read_mask(Path(os.fsdecode(self.masks.item(place))))
+            item["mask"] = self.read_mask(path_of(os.fsdecode(self.masks.item(place))))
         return item
 
     def tensor(self, stored: NDArray[np.float16]) -> Tensor:
@@ -138,7 +139,10 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return tensor if self.dtype is None else tensor.to(self.dtype)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Return several items; DataLoader asks so."""
+        """Return several items; DataLoader asks so. What lies on a server is asked for all at once."""
+        places = [range(len(self.ids))[index] for index in indices]
+        names = (*self.variants, *([PREFIX] if self.prefix else []))
+        self.pool.fetch(names, ((self.shard.item(place), self.row.item(place)) for place in places))
         return [self[index] for index in indices]
 
     @property
@@ -173,5 +177,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
+    except RemoteError:
+        raise
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from . import manifest, sources
-from .errors import DecodeError, InputError
+from .errors import DecodeError, InputError, RemoteError
 from .images import probe
 from .masks import probe_mask
+from .places import as_remote, listed, path_of
 from .records import ImageRecord, Problem
 from .revisions import COLUMNS, Previous, Row, previous, record
 from .root import check_name, ensure_root
@@ -19,7 +20,7 @@ from .root import check_name, ensure_root
 __all__ = ["IndexReport", "Progress", "index_dataset"]
 
 Progress = Callable[[int, int], None]
-THREADS = 4
+THREADS, THREADS_REMOTE = 4, 32
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ def locate(dataset: str, source: Path | None, layout: str | None, before: Previo
     """Return the folder to index and what reads it."""
     if source is None:
         layout = layout or before.layout or None
-        source = Path(before.source) if before.source else (sources.get(layout).home if layout else None)
+        source = path_of(before.source) if before.source else (sources.get(layout).home if layout else None)
     if source is None:
         raise InputError(f"{dataset} has not been indexed yet: say where it lies with --source DIR")
-    folder = source.expanduser().absolute()
+    folder = listed(source.expanduser().absolute())
     return folder, sources.get(layout) if layout else sources.detect(folder)
 
 
@@ -95,7 +96,7 @@ def describe(
     rows: dict[str, Row] = {}
     problems: list[Problem] = []
     hashed = 0
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(THREADS if as_remote(folder) is None else THREADS_REMOTE) as pool:
         jobs = pool.map(lambda record: describe_one(folder, record, trusted.get(record.image_id)), records)
         for done, (record, (row, found, read)) in enumerate(zip(records, jobs, strict=True), 1):
             problems += found
@@ -126,6 +127,8 @@ def describe_one(
             info = probe(data)
             row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             row |= {"width": info.width, "height": info.height, "mode": info.mode}
+    except RemoteError:
+        raise
     except (OSError, DecodeError) as error:
         reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         return None, [Problem(record.path, "image", reason, record.image_id)], read
@@ -140,6 +143,8 @@ def check_masks(folder: Path, record: ImageRecord, row: dict[str, Any]) -> Itera
             continue
         try:
             info = probe_mask((folder / row[column]).read_bytes())
+        except RemoteError:
+            raise
         except (OSError, DecodeError) as error:
             reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         else:

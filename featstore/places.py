@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from .errors import InputError
 from .remote import RemotePath
 
-__all__ = ["as_remote", "is_url", "listed", "place"]
+__all__ = ["as_remote", "is_url", "listed", "path_of"]
 
 WHERE = (
     "credentials belong in the environment (AWS_ACCESS_KEY_ID …), the protocol's own files or fsspec's configuration"
@@ -21,7 +21,7 @@ def is_url(text: str) -> bool:
     return "://" in text and re.match(r"[A-Za-z][A-Za-z0-9+.:-]+://", text) is not None
 
 
-def place(path: str | os.PathLike[str] | RemotePath) -> Path:
+def path_of(path: str | os.PathLike[str] | RemotePath) -> Path:
     """Return what ``path`` names: a pathlib.Path, or behind a URL what has its interface.
 
     Raises InputError for a URL that holds credentials or a query: what is given here is written into manifests and logs.

@@ -12,6 +12,7 @@ from .compute import FINE, VARIANTS, Decomposer, fine_grid
 from .errors import InputError, QueryError
 from .layout import sample_shapes
 from .manifest import first_line
+from .places import listed
 from .quantise import STORED
 from .query import check_condition, restricted
 from .recipe import Recipe
@@ -186,6 +187,7 @@ def stored_variants(connection: duckdb.DuckDBPyConnection, digest: str, root: Pa
         "JOIN manifest.features f USING (shard_id) WHERE f.digest = ?",
         [digest],
     ).fetchall()
+    root = listed(root) if len(shards) > 1 else root
     whole = {shard_id: set(variants) for shard_id, path, size, variants in shards if is_whole(root / path, size)}
     rows = connection.execute("SELECT sha256, shard_id FROM manifest.features WHERE digest = ?", [digest]).fetchall()
     return {sha256: whole[shard_id] for sha256, shard_id in rows if shard_id in whole}

@@ -9,6 +9,7 @@ import duckdb
 from . import manifest
 from .compute import VARIANTS
 from .errors import CorruptError
+from .places import listed
 from .plan import Plan, is_whole
 from .shard import ShardContents, read_contents
 
@@ -129,6 +130,7 @@ def forget_damaged(root: Path, digest: str) -> list[str]:
     query = "SELECT shard_id, path, bytes FROM shards WHERE digest = ?"
     with manifest.reading(root) as connection:
         rows = connection.execute(query, [digest]).fetchall()
+    root = listed(root) if len(rows) > 1 else root
     damaged = [(shard_id, path) for shard_id, path, size in rows if not is_whole(root / path, size)]
     if damaged:
         with manifest.writing(root) as connection:

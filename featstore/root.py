@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import InputError, LockedError, RemoteError, StoreError
 from .lease import hold_lease
-from .places import as_remote, place
+from .places import as_remote, path_of
 from .transport import READ_ONLY
 
 __all__ = ["build_lock", "check_name", "ensure_root", "hold_lock", "resolve_root", "version_folder"]
@@ -31,7 +31,7 @@ def resolve_root(root: str | os.PathLike[str] | None = None) -> Path:
     Raises InputError for a URL that holds credentials.
     """
     chosen = root if root is not None else os.environ.get(ENVIRONMENT) or DEFAULT
-    return place(chosen).expanduser().absolute()
+    return path_of(chosen).expanduser().absolute()
 
 
 def ensure_root(root: Path) -> Path:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compute import Decomposer, Decomposition
-from .errors import CorruptError, DecodeError, InputError, NotInStoreError
+from .errors import CorruptError, DecodeError, InputError, NotInStoreError, RemoteError
 from .images import decode
+from .places import path_of
 from .plan import Planned, StoredRaw
 from .quantise import checksum, quantise, to_half
 from .reading import PREFIX, ShardReader
@@ -101,7 +102,9 @@ def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
     if image.stored is not None:
         return load_stored(image, image.stored, decomposer)
     try:
-        data = Path(image.path).read_bytes()
+        data = path_of(image.path).read_bytes()
+    except RemoteError:
+        raise
     except OSError as error:
         return failure(image, "read", os.strerror(error.errno or 0))
     if hashlib.sha256(data).hexdigest() != image.sha256:

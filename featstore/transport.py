@@ -127,7 +127,7 @@ def lasting(error: BaseException, url: str) -> Exception | None:
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error  # HTTP hides it so
     status = getattr(cause, "status", None)
     name = type(cause).__name__
-    if isinstance(cause, FeatstoreError | BUGS):
+    if isinstance(cause, (FeatstoreError, *BUGS)):
         return cause
     if status in (404, 410) or isinstance(cause, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from featstore.errors import SourceError
+from featstore.places import as_remote
 from featstore.records import ImageRecord, Problem
+from featstore.transport import READ_ONLY
 
 __all__ = ["Source", "is_text", "nothing_found", "require_folder", "unreadable_name"]
 
@@ -38,8 +40,10 @@ def require_folder(folder: Path) -> None:
     if folder.is_file():
         raise SourceError(f"{folder} is a file: give the folder that holds the images")
     if not folder.is_dir():
-        raise SourceError(f"there is no folder {folder}: give an existing one with --source")
-    if not os.access(folder, os.R_OK | os.X_OK):
+        remote = as_remote(folder)
+        hint = ", or the server lists no folders" if remote is not None and remote.protocol in READ_ONLY else ""
+        raise SourceError(f"there is no folder {folder}{hint}: give an existing one with --source")
+    if as_remote(folder) is None and not os.access(folder, os.R_OK | os.X_OK):
         raise SourceError(f"{folder} may not be read by this user: change its permissions")
 
 

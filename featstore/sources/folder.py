@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from featstore.places import as_remote
 from featstore.records import ImageRecord, Problem
 
 from .base import is_text, nothing_found, require_folder, unreadable_name
@@ -65,6 +66,11 @@ class FolderSource:
 
 def image_paths(folder: Path, closed: list[Problem]) -> Iterator[str]:
     """Yield the POSIX path below ``folder`` of every image file; add what cannot be listed to ``closed``."""
+    if as_remote(folder) is not None:
+        paths = (path.relative_to(folder) for path in folder.rglob("*"))
+        visible = (path for path in paths if not any(name.startswith(".") for name in path.parts))
+        yield from (path.as_posix() for path in visible if path.suffix.lower() in ENDINGS)
+        return
 
     def note(error: OSError) -> None:
         path = Path(error.filename).relative_to(folder).as_posix()

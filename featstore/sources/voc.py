@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featstore.errors import SourceError
+from featstore.places import as_remote
 from featstore.records import ImageRecord, ObjectRecord, Problem
 
 from .base import is_text, nothing_found, require_folder, unreadable_name
@@ -118,8 +119,11 @@ def by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, list[str]]:
     """Return the files of a folder by their names without ending; none where there is no folder."""
     found: dict[str, list[str]] = {}
     try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.is_dir())
+        if as_remote(folder) is not None:
+            names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        else:
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if not entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return found
     except OSError as error:
