@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 import click
 
+from featstore.places import path_of
 from featstore.root import resolve_root
 
-__all__ = ["Size", "Variants", "as_json", "dry_run", "root", "source_options"]
+__all__ = ["Place", "Size", "Variants", "as_json", "dry_run", "root", "source_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,7 +17,7 @@ root = click.option(
     "--root",
     callback=lambda context, parameter, value: resolve_root(value),
     metavar="DIR",
-    help="Folder of the store.  [default: $FEATSTORE_ROOT, else ./feature-store]",
+    help="Folder of the store, or a URL (s3://bucket/store).  [default: $FEATSTORE_ROOT, else ./feature-store]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -27,11 +28,21 @@ def source_options(command: F) -> F:
     layout = click.option("--layout", metavar="NAME", help="voc, folder or demo.  [default: detected]")
     source = click.option(
         "--source",
-        type=click.Path(path_type=Path),
+        type=Place(),
         metavar="DIR",
-        help="Folder that holds the images.  [default: where they were last time]",
+        help="Folder that holds the images, or a URL.  [default: where they were last time]",
     )
     return source(layout(command))
+
+
+class Place(click.ParamType[Path]):
+    """A local path, or a URL of any fsspec file system."""
+
+    name = "PATH"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
+        """Tell a URL from a path; InputError where it holds credentials."""
+        return path_of(value)
 
 
 class Variants(click.ParamType[tuple[str, ...]]):

@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[list[str], list[tuple[Any, ...]]], str]] = {
 @click.argument("name")
 @click.argument("sql", required=False)
 @click.option("--format", "kind", type=click.Choice([*WRITERS, "parquet"]), default="table")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write to a file.")
+@click.option("--output", type=options.Place(), metavar="FILE", help="Write to a file, or a URL.")
 @options.root
 def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path) -> None:
     """Ask SQL what is in the store.

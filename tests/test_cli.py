@@ -143,8 +143,9 @@ def test_errors_are_one_line_that_says_what_to_do(run) -> None:  # type: ignore[
     assert "nowhere" in result.err
     result = run("build", "x")
     assert "featstore index" in result.err
-    result = run("ls", "--root", "s3://bucket/store")
-    assert "URL" in result.err
+    result = run("ls", "--root", "s3://key:sesame@bucket/store")
+    assert "environment" in result.err
+    assert "sesame" not in result.err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")], ids=["python", "duckdb"])
