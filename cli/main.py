@@ -20,6 +20,7 @@ from .ls import ls
 from .query import query
 from .show import show
 from .train import train
+from .verify import verify
 
 __all__ = ["cli", "main"]
 
@@ -40,7 +41,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, train, denoise, query, ls, show, export, diff, croissant, bench):
+for command in (index, build, train, denoise, query, ls, show, export, diff, croissant, verify, bench):
     cli.add_command(command)
 
 

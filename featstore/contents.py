@@ -49,10 +49,13 @@ class ShardContents:
     digest: str | None = None
 
 
-def read_contents(path: Path) -> ShardContents:
-    """Read what a sealed shard holds; raises CorruptError where the file is not a whole shard of this format."""
+def read_contents(path: Path, sealed: bool = True) -> ShardContents:
+    """Read what a sealed shard holds; raises CorruptError where the file is not a whole shard of this format.
+
+    ``sealed`` False takes one whose trailer is damaged, too.
+    """
     with opened(path) as file:
-        return parse(file, path)
+        return parse(file, path, sealed)
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise CorruptError(f"{path} is not a whole featstore shard: {' '.join(str(error).split())}") from error
 
 
-def parse(file: h5py.File, path: Path) -> ShardContents:
+def parse(file: h5py.File, path: Path, sealed: bool) -> ShardContents:
     """Read the tables of an open shard and see that they fit each other."""
     attributes: Mapping[str, Any] = file.attrs
     header = ShardHeader(
@@ -109,7 +112,7 @@ def parse(file: h5py.File, path: Path) -> ShardContents:
         tuple(Failure(**json.loads(entry)) for entry in file["failures"].asstr()[:].tolist()),
         path.stat().st_size,
         file[PREFIX_SUM][:] if PREFIX_SUM in types else None,
-        read_trailer(path) if whole else None,
+        read_trailer(path) if whole and sealed else None,
     )
 
 

@@ -9,6 +9,7 @@ import duckdb
 from . import manifest
 from .compute import VARIANTS
 from .errors import CorruptError
+from .layout import PREFIX_SUM
 from .places import listed
 from .plan import Plan, is_whole
 from .shard import ShardContents, read_contents
@@ -64,7 +65,7 @@ def commit_shard(root: Path, path: Path, contents: ShardContents, seconds: Mappi
             shard = {"shard_id": shard_id, "path": path.relative_to(root).as_posix(), "dataset": header.dataset}
             shard |= {"backbone": header.backbone, "digest": header.digest, "variants": list(header.variants)}
             shard |= {"codec": "none", "samples": len(contents.image_ids), "bytes": contents.bytes}
-            shard |= {"sealed_at": manifest.now()}
+            shard |= {"checksum": contents.digest, "sealed_at": manifest.now()}
             manifest.insert(connection, "shards", [shard])
             manifest.insert(connection, "features", feature_rows(contents, shard_id, seconds), verb="INSERT OR REPLACE")
         seen = [*contents.sha256s, *(failure.sha256 for failure in contents.failures)]
@@ -96,6 +97,8 @@ def feature_rows(contents: ShardContents, shard_id: int, seconds: Mapping[str, f
         for column, variant in enumerate(contents.header.variants):
             if variant in VARIANTS:
                 entry[f"checksum_{variant}"] = int(contents.checksums[row, column])
+        if contents.prefix_checksums is not None:
+            entry[PREFIX_SUM] = int(contents.prefix_checksums[row])
         rows.append(entry)
     return rows
 

@@ -1,0 +1,102 @@
+"""What the manifest says should lie on the disk: shards with their versions, and the rows of their features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from . import manifest
+from .layout import PREFIX_SUM
+from .revisions import as_dicts
+from .versions import Version, find_version, list_versions
+
+__all__ = ["ListedShard", "features_of", "listed_shards", "scope_versions", "stored_images", "sum_column"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ListedShard:
+    """One row of ``shards`` with what its version tells of shapes; ``removed`` where no version is left that has it."""
+
+    shard_id: int
+    path: str
+    dataset: str
+    backbone: str
+    digest: str
+    variants: tuple[str, ...]
+    codec: str
+    samples: int
+    bytes: int
+    checksum: str | None
+    grid: tuple[int, int] | None
+    channels: int | None
+    prefix_tokens: int | None
+    removed: bool
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of its recipe, below the root."""
+        return f"{self.dataset}/{self.backbone}/{self.digest[:12]}"
+
+
+def scope_versions(connection: duckdb.DuckDBPyConnection, name: str | None) -> list[Version]:
+    """Return the versions that ``name`` means: a data set, a version, or all where None; raises NotInStoreError."""
+    versions = list_versions(connection)
+    if name is None:
+        return versions
+    datasets = {row[0] for row in connection.execute("SELECT dataset FROM datasets").fetchall()}
+    if name in datasets:
+        return [version for version in versions if version.dataset == name]
+    return [find_version(connection, name)]
+
+
+def listed_shards(connection: duckdb.DuckDBPyConnection, digests: Sequence[str] | None = None) -> list[ListedShard]:
+    """Return the shards of some recipes, all where None, ordered by path."""
+    condition = "true" if digests is None else "list_contains(CAST(? AS VARCHAR[]), s.digest)"
+    rows = connection.execute(
+        "SELECT s.shard_id, s.path, s.dataset, s.backbone, s.digest, s.variants, s.codec, s.samples, s.bytes, s.checksum, "
+        "v.height, v.width, v.channels, v.prefix_tokens FROM shards s LEFT JOIN (SELECT digest, "
+        "any_value(grid_height) AS height, any_value(grid_width) AS width, any_value(channels) AS channels, "
+        "any_value(prefix_tokens) AS prefix_tokens FROM versions GROUP BY digest) v USING (digest) "
+        f"WHERE {condition} ORDER BY s.path",
+        [] if digests is None else [list(digests)],
+    ).fetchall()
+    made = []
+    for row in rows:
+        height, width, *sizes = row[10:]
+        grid = None if height is None else (height, width)
+        made.append(ListedShard(*row[:5], tuple(row[5]), *row[6:10], grid, *sizes, grid is None))  # type: ignore[call-arg]
+    return made
+
+
+def features_of(root: Path, shard_ids: Sequence[int]) -> dict[int, list[Row]]:
+    """Return the rows of ``features`` that lie in some shards, by shard, in the order of their samples."""
+    found: dict[int, list[Row]] = {shard_id: [] for shard_id in shard_ids}
+    with manifest.reading(root) as connection:
+        rows = as_dicts(
+            connection.execute(
+                "SELECT * FROM features WHERE list_contains(CAST(? AS INTEGER[]), shard_id) ORDER BY shard_id, shard_row",
+                [list(shard_ids)],
+            )
+        )
+    for row in rows:
+        found[row["shard_id"]].append(row)
+    return found
+
+
+def stored_images(root: Path, digest: str, images: Sequence[str]) -> set[str]:
+    """Return those of some images, by SHA-256, whose features of a recipe the manifest lists."""
+    with manifest.reading(root) as connection:
+        rows = connection.execute(
+            "SELECT sha256 FROM features WHERE digest = ? AND list_contains(CAST(? AS VARCHAR[]), sha256)",
+            [digest, list(images)],
+        ).fetchall()
+    return {row[0] for row in rows}
+
+
+def sum_column(name: str) -> str:
+    """Return the column of ``features`` that holds a data set's checksum."""
+    return PREFIX_SUM if name == "prefix_tokens" else f"checksum_{name}"
