@@ -17,12 +17,12 @@ from featstore.worker import Worker
 from . import demo, devices, options
 from .build_report import FAILED, report_build, report_plan
 from .compute import ComputeOptions, environment, load_backbone, make_decomposer, provenance
-from .denoisers import HELP
+from .compute_options import compute_options
 from .index import report_index, run_index
 from .method import Choice, choose_method, named_method
 from .printing import bytes_text, plural
 from .progress import Progress
-from .stage1_options import stage1_options
+from .reproduce import reproduce_command
 
 __all__ = ["build"]
 
@@ -32,37 +32,10 @@ WAIT = 24 * 3600.0
 @click.command(context_settings={"show_default": True})
 @click.argument("name")
 @options.source_options
-@click.option(
-    "--backbone", metavar="NAME", default="dinov2_s", help="Alias (dinov2_b, mae_b, clip_b …) or any timm name."
-)
-@click.option("--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]")
-@click.option(
-    "--method",
-    type=click.Choice(["raw", "stage1", "stage2"]),
-    help="[default: stage2 where a denoiser for these features is trained, else stage1]",
-)
-@click.option("--denoiser", metavar="NAME", help=f"stage2: {HELP}  [default: the newest for these features]")
+@compute_options
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all]")
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
-@click.option("--device", metavar="LIST", default="auto", help=devices.HELP)
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
-@click.option("--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]")
-@click.option(
-    "--stride",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Pixels from patch to patch; below the patch they overlap.  [default: the patch]",
-)
-@click.option("--layer", type=int, metavar="N", help="Block to take, from 0; -1 is the last.  [default: the last]")
-@click.option("--norm/--no-norm", default=True, help="Apply the model's final norm.")
-@click.option(
-    "--solver", type=click.Choice(["lstsq", "field"]), help="stage1: direct, or the paper's.  [default: lstsq]"
-)
-@click.option("--views", type=click.IntRange(min=1), metavar="N", help="stage1: crops to fit an image.  [default: 64]")
-@stage1_options()
-@click.option("--compile", "compiled", is_flag=True, help="stage2: run the denoiser through torch.compile.")
 @click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")
@@ -105,6 +78,7 @@ def build(
     choice = choose_method(root, name, compute, backbone, method, dry_run)
     decomposer = make_decomposer(choice.compute, backbone, choice.known)
     facts = environment(backbone) | devices.cards(named)
+    facts["reproduce"] = reproduce_command(name, choice.compute, backbone, choice)
     request = Request(name, backbone.id, variants, where, limit, retry_failed, shard_size, facts, provenance())
     if not as_json:
         announce(backbone, decomposer, chosen, choice)

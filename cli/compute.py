@@ -196,8 +196,8 @@ def device_name(device: "torch.device") -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of what computes."""
-    return {name: installed(name) for name in PACKAGES} | {"python": platform.python_version()}
+    """Return the versions of what computes, with the git revision where it runs from a repository."""
+    return {name: installed(name) for name in PACKAGES} | {"python": platform.python_version()} | git_revision()
 
 
 def installed(name: str) -> str:
@@ -209,18 +209,23 @@ def installed(name: str) -> str:
 
 
 def provenance() -> dict[str, str]:
-    """Return the command line and, where there is one, the git revision of the program's folder."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    facts = {"command": command}
-    here = Path(__file__).parent
+    """Return the command line, as it was given."""
+    return {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
+
+
+def git_revision() -> dict[str, str]:
+    """Return the git revision of the program where it runs from a repository of its own."""
+    file = Path(__file__)
     try:
-        revision = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        asked(
+            file.parent, "ls-files", "--error-unmatch", file.name
+        )  # installed inside someone's repository it is not theirs
+        return {"git": asked(file.parent, "describe", "--always", "--dirty")}
     except (OSError, subprocess.SubprocessError):
-        return facts
-    return facts | {"git": revision.stdout.strip()}
+        return {}
+
+
+def asked(folder: Path, *words: str) -> str:
+    """Return what git answers; raises SubprocessError where it fails."""
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

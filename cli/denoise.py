@@ -17,6 +17,7 @@ from .build_report import FAILED, report_build, report_plan
 from .compute import device_name, installed_versions, provenance
 from .denoisers import HELP, artifact_of, locate, raw_through
 from .progress import Progress
+from .reproduce import denoise_command
 
 if TYPE_CHECKING:
     from dvt import StoredDecomposer
@@ -63,6 +64,8 @@ def denoise(
         source = find_version(connection, version)
     decomposer, said = load_decomposer(root, source, denoiser, device, batch_size, compiled, dry_run)
     facts = installed_versions() | {"device": device_name(decomposer.device)}
+    command = denoise_command(root, source, decomposer.recipe()["method"]["denoiser"][:12])
+    facts |= {"reproduce": command} if command else {}
     request = Request(
         *(source.dataset, source.backbone, variants, where, limit),
         environment=facts,

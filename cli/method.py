@@ -31,12 +31,16 @@ STAGE1 = ("solver", "views", *OPTIONS)
 
 @dataclass(frozen=True)
 class Choice:
-    """The options as they are to be computed, what is known beforehand (H, W, C), and lines that say why and with what."""
+    """The options as they are to be computed, what is known beforehand (H, W, C), and lines that say why and with what.
+
+    ``reference`` is what ``--artifact-prior`` or ``--denoiser`` has to be given for the same.
+    """
 
     compute: ComputeOptions
     known: NDArray[np.float32] | None
     why: str = ""
     prior: str = ""
+    reference: str = NONE
 
 
 def named_method(chosen: dict[str, Any], context: click.Context) -> str | None:
@@ -70,14 +74,14 @@ def choose_method(
         return Choice(compute, None, why)
     if asked in (None, MEASURE):
         values, told = measured_artifact(root, dataset, compute, backbone, dry_run)
-        return Choice(compute, values, why, told)
+        return Choice(compute, values, why, told, MEASURE)
     pooled = pool_artifact(root, str(asked))
     if pooled.backbone != backbone.recipe():
         raise InputError(
             f"{pooled.version} was made with another backbone, weights, input or layer: its artifact is no prior"
         )
     told = f"artifact prior: the mean over {plural(pooled.images, 'image')} of {pooled.version}"
-    return Choice(compute, pooled.mean, why, told)
+    return Choice(compute, pooled.mean, why, told, str(asked))
 
 
 def worth_measuring(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone") -> bool:
@@ -133,4 +137,7 @@ def with_denoiser(
     artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append, keep=not dry_run)
     why = "" if named else "method stage2: the best at hand, since there is a denoiser for these features"
     prior = "; ".join([f"denoiser {label}", *said])
-    return Choice(replace(compute, denoiser=source), artifact, why, prior)
+    reference = source if source == compute.denoiser else denoiser.digest()[:12]
+    if Path(reference).is_file():
+        reference = str(Path(reference).absolute())
+    return Choice(replace(compute, denoiser=source), artifact, why, prior, reference)

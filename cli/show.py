@@ -53,6 +53,8 @@ def show(version: str, root: Path, as_json: bool) -> None:
     for title in ("recipe", "provenance"):
         click.echo(f"\n{title}")
         tree(facts[title], 2)
+    if "reproduce" in facts["provenance"]:
+        click.echo(f"\nmake it again\n  {facts['provenance'].pop('reproduce')}")
     if facts["failures"]:
         click.echo("\nfailures")
         for entry in facts["failures"][:SHOWN]:

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from .builds import end_build
 from .compute import Decomposer
 from .engine import make_shards
 from .manifest import interruptible
@@ -71,7 +72,7 @@ def build_version(
     with build_lock(root, wait), interruptible():
         plan = make_plan(root, request, decomposer)
         provenance = json.dumps(request.environment | request.provenance)
-        version = register_version(root, plan, decomposer.method, provenance)
+        version, number = register_version(root, plan, decomposer.method, provenance)
         plan = recover(root, plan, request, decomposer, listener)
         listener.started(plan)
         computed = failed = shards = size = 0
@@ -84,6 +85,8 @@ def build_version(
                 if contents.image_ids:
                     shards += 1
                     size += contents.bytes
+        if number is not None:
+            end_build(root, number, computed, failed, shards, size)
     return BuildReport(
         dataset=plan.dataset,
         backbone=plan.backbone,

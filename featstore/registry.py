@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from . import manifest
+from .builds import begin_build
 from .compute import VARIANTS
 from .errors import CorruptError
 from .layout import PREFIX_SUM
@@ -19,29 +20,43 @@ __all__ = ["adopt", "commit_shard", "forget_damaged", "free_shard_numbers", "reg
 PATTERN = "shard-*.h5"
 
 
-def register_version(root: Path, plan: Plan, method: str, provenance: str) -> str:
-    """Make sure that the version is listed; returns "v1", "v2" …"""
+def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tuple[str, int | None]:
+    """Make sure that the version is listed, and its build where there is something to do.
+
+    Returns "v1", "v2" … and the build's number in the log, None for one that has nothing to do.
+    """
     with manifest.writing(root) as connection:
         key = [plan.dataset, plan.backbone]
         known = connection.execute(
-            "SELECT number FROM versions WHERE dataset = ? AND backbone = ? AND digest = ?",
-            [*key, plan.recipe.digest],
+            "SELECT number FROM versions WHERE dataset = ? AND backbone = ? AND digest = ?", [*key, plan.recipe.digest]
         ).fetchone()
-        if known is not None:
-            return f"v{known[0]}"
-        number = following(connection, "versions", "number", "WHERE dataset = ? AND backbone = ?", key)
-        identity = following(connection, "versions", "version_id")
-        connection.execute(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                *(identity, *key, plan.recipe.digest, number, method, *plan.grid, plan.channels, plan.prefix_tokens),
-                *(plan.recipe.text, provenance, manifest.now()),
-            ],
-        )
-        connection.execute(
-            "DELETE FROM removed WHERE dataset = ? AND backbone = ? AND digest = ?", [*key, plan.recipe.digest]
-        )
-        return f"v{number}"
+        number = int(known[0]) if known else add_version(connection, plan, method, provenance)
+        if not plan.todo:
+            return f"v{number}", None
+        if known:
+            connection.execute(
+                "UPDATE versions SET provenance = ? WHERE dataset = ? AND backbone = ? AND digest = ?",
+                [provenance, *key, plan.recipe.digest],
+            )
+        return f"v{number}", begin_build(connection, plan, provenance)
+
+
+def add_version(connection: duckdb.DuckDBPyConnection, plan: Plan, method: str, provenance: str) -> int:
+    """List a new version; returns its number."""
+    key = [plan.dataset, plan.backbone]
+    number = following(connection, "versions", "number", "WHERE dataset = ? AND backbone = ?", key)
+    identity = following(connection, "versions", "version_id")
+    connection.execute(
+        "INSERT INTO versions VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            *(identity, *key, plan.recipe.digest, number, method, *plan.grid, plan.channels, plan.prefix_tokens),
+            *(plan.recipe.text, provenance, manifest.now()),
+        ],
+    )
+    connection.execute(
+        "DELETE FROM removed WHERE dataset = ? AND backbone = ? AND digest = ?", [*key, plan.recipe.digest]
+    )
+    return number
 
 
 def following(

@@ -1,0 +1,61 @@
+"""Options that decide what is computed, declared once for ``build`` and for reading its command line again."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from . import devices, options
+from .denoisers import HELP
+from .stage1_options import stage1_options
+
+__all__ = ["METHODS", "compute_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+METHODS = ("raw", "stage1", "stage2")
+
+OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--backbone", metavar="NAME", default="dinov2_s", help="Alias (dinov2_b, mae_b, clip_b …) or any timm name."
+    ),
+    click.option(
+        "--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]"
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        help="[default: stage2 where a denoiser for these features is trained, else stage1]",
+    ),
+    click.option("--denoiser", metavar="NAME", help=f"stage2: {HELP}  [default: the newest for these features]"),
+    click.option("--device", metavar="LIST", default="auto", help=devices.HELP),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]"
+    ),
+    click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]"),
+    click.option(
+        "--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]"
+    ),
+    click.option(
+        "--stride",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Pixels from patch to patch; below the patch they overlap.  [default: the patch]",
+    ),
+    click.option("--layer", type=int, metavar="N", help="Block to take, from 0; -1 is the last.  [default: the last]"),
+    click.option("--norm/--no-norm", default=True, help="Apply the model's final norm."),
+    click.option(
+        "--solver", type=click.Choice(["lstsq", "field"]), help="stage1: direct, or the paper's.  [default: lstsq]"
+    ),
+    click.option(
+        "--views", type=click.IntRange(min=1), metavar="N", help="stage1: crops to fit an image.  [default: 64]"
+    ),
+    stage1_options(),
+    click.option("--compile", "compiled", is_flag=True, help="stage2: run the denoiser through torch.compile."),
+)
+
+
+def compute_options(command: F) -> F:
+    """Add every option of ``ComputeOptions``, under its field's name."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
