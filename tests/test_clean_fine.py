@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import GRID, WIDTH, FakeDecomposer, Maps, expected_clean, expected_fine, make_folder
+from older import make_older
 from torch.utils.data import DataLoader
 
 from featstore import manifest
@@ -221,16 +222,9 @@ def test_only_what_is_stored_has_to_be_there_and_to_fit() -> None:
         quantise(FakeDecomposer().one(image), ("clean_fine",))
 
 
-def test_a_store_from_before_is_read_as_it_is_and_migrated_by_the_next_build(
-    indexed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (indexed / "manifest.duckdb").unlink()
-    oldest = manifest.migrations()[:1]
-    with monkeypatch.context() as patch:
-        patch.setattr(manifest, "migrations", lambda: oldest)
-        index_dataset(indexed, "pets", indexed.parent / "pets")
-        before = build_version(indexed, REQUEST, FakeDecomposer())
-    assert rows(indexed, "SELECT max(number) FROM schema_migrations") == [(1,)]
+def test_a_store_from_before_goes_on(indexed: Path) -> None:
+    before = build_version(indexed, REQUEST, FakeDecomposer())
+    make_older(indexed, 1)
     first = FeatureDataset(indexed, "pets", backbone="fake", verify=True)[0]["clean"]
     assert describe_version(indexed, "v1")["fine_grid"] is None
     with pytest.raises(NotInStoreError, match="stores clean_fine"):
