@@ -1,37 +1,36 @@
 """Stored features as a PyTorch data set, map-style."""
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .errors import DecodeError, InputError, NotInStoreError, RemoteError
-from .images import decode
-from .masks import read_mask
-from .places import path_of
-from .reading import PREFIX, ShardPool
+from .aligned import check_prefix, open_aligned, parse_requests
+from .batches import Allocate, Block, Sample, allocate, collate, read_blocks, reshared, window_of
+from .crops import Crop, Part
+from .errors import NotInStoreError
+from .extras import Extras, Wanted
+from .reading import PREFIX
 from .root import resolve_root
-from .selection import select_samples
+from .versions import Version
 
 __all__ = ["FeatureDataset"]
 
 
 class FeatureDataset(Dataset[dict[str, Any]]):
-    """Features of one version, an image an item, ordered by image_id.
+    """Features of one version, or of several side by side; an image an item, ordered by image_id.
 
     An item is a dict: ``image_id`` (str) and, under its name, one (C, H, W) float16 tensor a variant, ``clean_fine`` on its
-    own grid (C, H', W'); with ``prefix`` the class and register tokens ``prefix`` (T, C); with ``image`` the photograph,
-    uint8 (3, h, w), and with ``mask`` its label map, int64 (h, w), both squashed to the model's input size as the features'
-    image was, so that they collate.
+    own grid (C, H', W'). Where asked for: ``prefix``, the class and register tokens (T, C); ``image``, the photograph, uint8
+    (3, h, w), ``mask``, its label map, int64 (h, w), and ``depth``, float32 (h, w) in its file's unit, squashed to the
+    model's input size as the features' image was, so that they collate; ``label``, a number into ``classes``; ``objects``: a
+    dict of ``boxes``, float32 (K, 4), left, top, right, bottom [pixels of ``image``], ``labels`` (K,), numbers into
+    ``object_classes``, and ``difficult`` (K,). With ``versions`` the keys of features are ``dino/clean``, ``clip/clean`` ….
 
     A feature tensor is a permuted view of the stored (H, W, C) memory: its strides are channels-last and nothing is
     transposed; ``.contiguous()`` makes the copy where one is needed. Nothing is held open but memory maps: the data set
@@ -43,141 +42,166 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         root: str | os.PathLike[str] | None = None,
         dataset: str = "",
         *,
-        backbone: str,
-        variants: Sequence[str] = ("clean",),
+        backbone: str | None = None,
+        variants: str | Sequence[str] | Mapping[str, Sequence[str]] = ("clean",),
         version: str | None = None,
+        versions: Mapping[str, str] | None = None,
         where: str | None = None,
+        image_ids: Sequence[str] | None = None,
         image: bool = False,
         mask: bool = False,
+        depth: bool = False,
+        label: bool = False,
+        objects: bool = False,
         prefix: bool = False,
+        crop: tuple[int, int] | None = None,
+        centre: bool = False,
+        seed: int = 0,
         dtype: torch.dtype | None = None,
         verify: bool = False,
     ) -> None:
         """Choose the samples.
 
         ``root`` None takes $FEATSTORE_ROOT, else ./feature-store. ``version`` is ``v3``, a tag or the digest's first digits;
-        None takes the newest that stores the variants. ``where`` is a SQL condition over the columns of the view `stored`:
-        ``"split = 'train'"``, ``"heldout_r2 > 0.5"``. ``dtype`` None keeps float16. ``verify`` holds every sample read
-        against its checksum. Raises NotInStoreError (saying what there is), InputError, QueryError.
-        """
-        names = (variants,) if isinstance(variants, str) else tuple(variants)
-        if not dataset:
-            raise InputError("name a data set: FeatureDataset(root, dataset, backbone=...)")
-        chosen = select_samples(resolve_root(root), dataset, backbone, names, version, where)
-        self.variants, self.dtype, self.verify = names, dtype, verify
-        self.image, self.mask, self.prefix = image, mask, prefix
-        self.version = chosen.version
-        self.recipe: dict[str, Any] = json.loads(chosen.recipe)
-        # Columns of bytes: workers that are forked share them, where a million strings would be copied page by page.
-        self.ids = np.char.encode(chosen.image_ids, "utf-8")
-        self.shard, self.row, self.checksums = chosen.shard, chosen.row, chosen.checksums
-        self.images = np.array([os.fsencode(str(path)) for path in chosen.images] if image else [], np.bytes_)
-        self.masks = np.array([os.fsencode(str(path or "")) for path in chosen.masks] if mask else [], np.bytes_)
-        self.pool = ShardPool(chosen.shards, verify=verify)
-        self.check_extras()
+        None takes the newest that stores the variants. ``versions`` takes the place of ``backbone`` and ``version``:
+        ``{"dino": "voc/dinov2_s/v1", "clip": "voc/clip_b"}`` has the images that all of them hold, ``left_out`` tells how many
+        each holds besides; ``variants`` may then be a dict of the same keys.
 
-    def check_extras(self) -> None:
-        """Raise NotInStoreError where a mask, prefix tokens or the model's input size is asked for and not there."""
-        absent = int((self.masks == b"").sum())
-        if absent:
-            raise NotInStoreError(
-                f'{absent} of {len(self)} images have no mask: add where="mask_path IS NOT NULL" to take the others'
-            )
-        if self.prefix and not self.version.prefix_tokens:
-            raise NotInStoreError(
-                f"{self.version.name} holds no prefix tokens: its backbone has none; leave out prefix=True"
-            )
-        if (self.image or self.mask) and "input" not in self.recipe.get("backbone", {}):
-            raise NotInStoreError(
-                f"the recipe of {self.version.name} names no input size to resize images and masks to"
-            )
+        ``where`` is a SQL condition over the columns of the view `stored`, with sub-queries on any table
+        (``"split = 'train'"``, ``"image_id IN (SELECT image_id FROM objects WHERE class = 'dog')"``), or a SELECT of image_ids.
+        ``image_ids`` lists images; the items come in its order.
+
+        ``crop`` is the (height, width) [patches] of a part of the first version's grid, at a random place that ``seed``, the
+        epoch (``set_epoch``) and the item's index decide, or with ``centre`` in the middle; features, image, mask, depth and
+        boxes show the same part. There is no flip: mirrored features are not the features of the mirrored image.
+
+        ``dtype`` None keeps float16. ``verify`` holds every sample read against its checksum. Raises NotInStoreError (saying
+        what there is), InputError, QueryError.
+        """
+        folder = resolve_root(root)
+        dataset, requests = parse_requests(dataset, backbone, version, versions, variants)
+        found = open_aligned(folder, dataset, requests, where, image_ids, verify)
+        first = found.stored[0]
+        self.stored, self.ids, self.sorter = found.stored, found.ids, found.sorter
+        self.left_out = found.left_out
+        self.variants = tuple(column.key for one in found.stored for column in one.columns)
+        self.dtype, self.prefix, self.verify = dtype, prefix, verify
+        if prefix:
+            check_prefix(found.stored)
+        self.crop = Crop(*crop, first.version.grid, centre, seed) if crop is not None else None
+        self.epoch = reshared(torch.tensor(0))
+        wanted = Wanted(image, mask, depth, label, objects)
+        self.extras = Extras(wanted, folder, first.version, first.recipe, found.ids, found.images, found.masks)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.epoch = reshared(self.epoch)
+
+    @property
+    def version(self) -> Version:
+        """The version read; of several, the first."""
+        return self.stored[0].version
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Its recipe."""
+        return self.stored[0].recipe
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Return (height, width) of the model's input [pixels], to which image, mask and depth are squashed."""
+        return self.extras.input_size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that ``label`` counts, of all images of the data set."""
+        return self.extras.classes
+
+    @property
+    def object_classes(self) -> tuple[str, ...]:
+        """Names of the classes that ``objects`` counts, of all images of the data set."""
+        return self.extras.boxes.classes if self.extras.boxes else ()
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Every image_id, in order."""
+        return [name.decode() for name in self.ids.tolist()]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"FeatureDataset({self.version.name}, {', '.join(self.variants)}, {len(self)} images)"
+        names = ", ".join(one.version.name for one in self.stored)
+        return f"FeatureDataset({names}, {', '.join(self.variants)}, {len(self)} images)"
 
-    @property
-    def image_ids(self) -> list[str]:
-        """Return every image_id, in order."""
-        return [name.decode() for name in self.ids.tolist()]
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch it is: random crops are drawn anew for each. Workers that run already hear of it."""
+        self.epoch.fill_(epoch)
 
     def index(self, image_id: str) -> int:
         """Return the place of an image; raises NotInStoreError where it is not among the samples."""
         name = image_id.encode()
-        place = int(np.searchsorted(self.ids, name))
+        place = int(np.searchsorted(self.ids, name, sorter=self.sorter))
+        place = place if self.sorter is None or place == len(self) else self.sorter.item(place)
         if place == len(self) or self.ids[place] != name:
             raise NotInStoreError(
                 f"{image_id!r} is not among the {len(self)} images of {self.version.name} chosen here"
             )
         return place
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one item; raises IndexError beyond the end, CorruptError where ``verify`` finds damage.
+    def place(self, index: int | str) -> int:
+        """Return an index as one from 0 on; raises IndexError beyond the end, NotInStoreError for an unknown image."""
+        return self.index(index) if isinstance(index, str) else range(len(self.ids))[index]
 
-        With ``image`` or ``mask`` raises DecodeError, naming the file, where that cannot be read.
+    def __getitem__(self, index: int | str) -> dict[str, Any]:
+        """Return the item of an index or an image_id.
+
+        Raises IndexError beyond the end, NotInStoreError for an unknown image, CorruptError where ``verify`` finds damage,
+        DecodeError, naming the file, where a photograph or mask cannot be read.
         """
-        place = range(len(self.ids))[index]
-        reader, row = self.pool[self.shard.item(place)], self.row.item(place)
+        place = self.place(index)
+        part = self.part(place)
         item: dict[str, Any] = {"image_id": self.ids.item(place).decode()}
-        for column, name in enumerate(self.variants):
-            # 0 stands for a sum that the manifest does not have, as of a residual that is worked out from its parts.
-            expected = self.checksums.item(place, column) or None if self.verify else None
-            item[name] = self.tensor(reader.read(name, row, expected).transpose(2, 0, 1))
-        if self.prefix:
-            item["prefix"] = self.tensor(reader.read(PREFIX, row))
-        if self.image:
-            item["image"] = self.read_image(path_of(os.fsdecode(self.images.item(place))))
-        if self.mask:
-            item["mask"] = self.read_mask(path_of(os.fsdecode(self.masks.item(place))))
-        return item
+        for one in self.stored:
+            reader, row = one.pool[one.shard.item(place)], one.row.item(place)
+            for column in one.columns:
+                # 0 stands for a sum that the manifest does not have, as of a residual that is worked out from its parts.
+                expected = one.checksums.item(place, column.number) or None if self.verify else None
+                window = window_of(reader, column.name, part)
+                item[column.key] = self.tensor(reader.read(column.name, row, expected, window).transpose(2, 0, 1))
+            if self.prefix:
+                item[one.prefix + "prefix"] = self.tensor(reader.read(PREFIX, row))
+        return Sample(item | self.extras.item(place, part))
+
+    def part(self, place: int) -> Part | None:
+        """Return the part of the image that an item shows in this epoch; None where it is the whole."""
+        return self.crop.part(int(self.epoch), place) if self.crop else None
 
     def tensor(self, stored: NDArray[np.float16]) -> Tensor:
         """Return a view of the same memory, or a copy where another dtype was asked for."""
         tensor = torch.from_numpy(stored)
         return tensor if self.dtype is None else tensor.to(self.dtype)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Return several items; DataLoader asks so. What lies on a server is asked for all at once."""
-        places = [range(len(self.ids))[index] for index in indices]
-        names = (*self.variants, *([PREFIX] if self.prefix else []))
-        self.pool.fetch(names, ((self.shard.item(place), self.row.item(place)) for place in places))
-        return [self[index] for index in indices]
+    def __getitems__(self, indices: Sequence[int | str]) -> list[dict[str, Any]]:
+        """Return several items, as DataLoader asks for a batch: read in the order of the disk, returned as asked.
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Return (height, width) of the model's input [pixels], to which image and mask are squashed."""
-        height, width = self.recipe["backbone"]["input"]
-        return int(height), int(width)
+        Their features are views of one block of memory a variant, which ``collate`` hands on without another copy.
+        """
+        return self.read([self.place(index) for index in indices], allocate)
 
-    def read_image(self, path: Path) -> Tensor:
-        """Return a photograph as uint8 (3, h, w), resized as the recipe says the model's input was."""
-        height, width = self.input_size
-        bilinear = self.recipe["backbone"].get("interpolation") == "bilinear"
-        method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
-        with naming(path):
-            resized = Image.fromarray(decode(path.read_bytes())).resize((width, height), method)
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    def read(self, places: Sequence[int], make: Allocate) -> list[dict[str, Any]]:
+        """Read the items at places from 0 on into memory that ``make`` gives."""
+        if not places:
+            return []
+        parts = [self.part(place) for place in places]
+        blocks = read_blocks(self.stored, places, parts, self.prefix, self.dtype or torch.float16, self.verify, make)
+        block = Block(blocks, len(places))
+        items: list[dict[str, Any]] = []
+        for row, place in enumerate(places):
+            item = {"image_id": self.ids.item(place).decode()} | {key: whole[row] for key, whole in blocks.items()}
+            items.append(Sample(item | self.extras.item(place, parts[row]), block, row))
+        return items
 
-    def read_mask(self, path: Path) -> Tensor:
-        """Return a label map as int64 (h, w), nearest label a pixel."""
-        with naming(path):
-            labels = read_mask(path.read_bytes())
-        height, width = self.input_size
-        rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(np.int64)
-        columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(np.int64)
-        return torch.from_numpy(labels[rows[:, None], columns].astype(np.int64))
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Have errors of reading a file name it; a missing file, too, is a DecodeError."""
-    try:
-        yield
-    except DecodeError as error:
-        raise DecodeError(f"{path}: {error}") from error
-    except RemoteError:
-        raise
-    except OSError as error:
-        raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error
+    def batch(self, indices: Sequence[int | str], make: Allocate = allocate) -> dict[str, Any]:
+        """Return several items as one batch: tensors (N, …), ``image_id`` and ``objects`` lists."""
+        return collate(self.read([self.place(index) for index in indices], make))

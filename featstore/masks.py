@@ -1,4 +1,4 @@
-"""Label masks: indices as they are, never colours."""
+"""Label masks and depth maps: values as they are, never colours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from PIL import Image
 from .errors import DecodeError
 from .images import ImageInfo, opened, probe, upright
 
-__all__ = ["probe_mask", "read_mask"]
+__all__ = ["probe_mask", "read_depth", "read_mask"]
 
 EIGHT_BIT = ("P", "L", "1")
 
@@ -29,6 +29,17 @@ def read_mask(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
         require_labels(image.mode)
         labels = upright(image)
         return np.array(labels, dtype=np.uint8) if labels.mode in EIGHT_BIT else sixteen_bit(labels)
+
+
+def read_depth(data: bytes) -> NDArray[np.float32]:
+    """Return (h, w) depths as stored, in the file's own unit, from a grey file of 8, 16 or 32 bits or of floats.
+
+    Raises DecodeError for a colour file, and for what ``decode`` refuses.
+    """
+    with opened(data) as image:
+        if image.mode not in ("L", "F") and not image.mode.startswith("I"):
+            raise DecodeError(f"a depth map holds one number a pixel (grey), this file is {image.mode}")
+        return np.array(upright(image), dtype=np.float32)
 
 
 def require_labels(mode: str) -> None:

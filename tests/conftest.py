@@ -40,3 +40,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tinystore import make_trained
 
     return make_trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def readable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of fake features in several shards and versions, and of a VOC tree, to read."""
+    from readable import make_readable
+
+    return make_readable(tmp_path_factory.mktemp("readable"))

@@ -51,7 +51,7 @@ def test_items_are_what_was_computed(root: Path) -> None:
     for index in range(10):
         item = data[index]
         assert item["image_id"] == data.image_ids[index]
-        image = decode(Path(data.images[index].decode()).read_bytes())
+        image = decode(Path(data.extras.images[index].decode()).read_bytes())
         expected = torch.from_numpy(expected_clean(image)).half().permute(2, 0, 1)
         assert torch.equal(item["clean"], expected)
         assert item["clean"].shape == (WIDTH, *GRID)
@@ -74,9 +74,11 @@ def test_an_item_is_its_own_memory(root: Path) -> None:
 def test_a_residual_that_is_not_stored_is_worked_out(root: Path) -> None:
     data = FeatureDataset(root, "voc", backbone="fake", variants=("residual",))
     item = data[3]["residual"]
-    with h5py.File(data.pool.paths[data.shard[3]]) as file:
+    with h5py.File(data.stored[0].pool.paths[data.stored[0].shard[3]]) as file:
         assert "residual" not in file
-        raw, clean, artifact = (file[name][data.row[3]].astype(np.float64) for name in ("raw", "clean", "artifact"))
+        raw, clean, artifact = (
+            file[name][data.stored[0].row[3]].astype(np.float64) for name in ("raw", "clean", "artifact")
+        )
     expected = torch.from_numpy((raw - clean - artifact).astype(np.float16)).permute(2, 0, 1)
     assert torch.equal(item, expected)
     torch.testing.assert_close(item.float(), torch.full_like(item, 0.25).float(), atol=6e-3, rtol=0)
@@ -99,7 +101,7 @@ def test_splits_lists_and_masks_of_a_voc_tree(root: Path) -> None:
     assert batch["image"].shape == (2, 3, 20, 30)
     assert batch["mask"].shape == (2, 20, 30)
     for index, labels in enumerate(batch["mask"]):
-        with Image.open(data.masks[index].decode()) as file:
+        with Image.open(data.extras.masks[index].decode()) as file:
             expected = np.array(file.resize((30, 20), Image.Resampling.NEAREST))
         np.testing.assert_array_equal(labels.numpy(), expected)
     assert set(batch["mask"].unique().tolist()) == {0, 12}
@@ -189,7 +191,7 @@ def test_verify_finds_a_flipped_bit(root: Path, tmp_path: Path) -> None:
     index_dataset(folder, "pets", make_folder(tmp_path / "pets"))
     build_version(folder, Request("pets", "fake"), Recipe())
     plain = FeatureDataset(folder, "pets", backbone="fake")
-    reader, row = plain.pool[0], int(plain.row[2])
+    reader, row = plain.stored[0].pool[0], int(plain.stored[0].row[2])
     offsets = reader.offsets["clean"]
     assert offsets is not None
     with reader.path.open("r+b") as file:
@@ -221,7 +223,7 @@ def test_filtered_chunks_are_read_through_hdf5(tmp_path: Path) -> None:
 def test_importing_featstore_does_not_import_torch() -> None:
     script = "import featstore, sys; assert 'torch' not in sys.modules; featstore.FeatureDataset; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert featstore.__all__ == ["FeatureDataset", "open"]
+    assert featstore.__all__ == ["FeatureDataset", "FeatureStream", "collate", "loader", "open"]
 
 
 def test_items_collate_to_batches_of_channels_first(root: Path) -> None:
@@ -277,11 +279,11 @@ def test_verify_looks_at_the_parts_of_a_residual_that_is_worked_out(root: Path, 
     folder = tmp_path / "store"
     shutil.copytree(root, folder)
     plain = FeatureDataset(folder, "voc", backbone="fake", variants=("residual",))
-    reader = plain.pool[plain.shard.item(3)]
+    reader = plain.stored[0].pool[plain.stored[0].shard.item(3)]
     offsets = reader.offsets["artifact"]
     assert offsets is not None
     data = bytearray(reader.path.read_bytes())
-    data[int(offsets[plain.row.item(3)])] ^= 1
+    data[int(offsets[plain.stored[0].row.item(3)])] ^= 1
     reader.path.write_bytes(data)
     verified = FeatureDataset(folder, "voc", backbone="fake", variants=("residual",), verify=True)
     verified[2]
