@@ -16,6 +16,7 @@ TORCH_ALLOWED = {
     "featstore/loading.py",
     "featstore/stream.py",
     "featstore/pairs.py",
+    "featstore/parcels.py",
 }
 
 
