@@ -15,6 +15,7 @@ from .croissant import croissant
 from .denoise import denoise
 from .diff import diff
 from .export import export
+from .import_ import import_
 from .index import index
 from .ls import ls
 from .query import query
@@ -41,7 +42,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, train, denoise, query, ls, show, export, diff, croissant, verify, bench):
+for command in (index, build, train, denoise, query, ls, show, export, import_, diff, croissant, verify, bench):
     cli.add_command(command)
 
 

@@ -49,7 +49,8 @@ class Decomposer(Protocol):
 
     One that gives ``clean_fine`` has one more attribute, ``fine_grid``: (H', W') of that map [points]. In its recipe it
     stands as ``method.clean_grid``. One that cleans stored features has ``prepare_stored``: raw (H, W, C) and prefix (T, C) or
-    None, both float16, in; what ``decompose`` takes out.
+    None, both float16, in; what ``decompose`` takes out. One that reads what others computed has ``prepare_given``, which is
+    given what the request has in place of the image, and raises OSError or ValueError where that is of no use.
     """
 
     grid: tuple[int, int]

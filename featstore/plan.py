@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -28,10 +29,17 @@ SAMPLES_PER_SHARD = 128
 class Request:
     """What a build is asked for. ``variants`` empty means all that the method gives.
 
+<<<<<<< HEAD
     ``environment`` (library versions, git revision, device, the full command that makes the version again) is written into
     shards and manifest, ``provenance`` (the command line as it was given) into the manifest alone, so that a build that goes
     on with other words has the same bytes. ``stored`` is the
     recipe digest of a version whose raw maps are computed on, and only they, in place of images.
+=======
+    ``environment`` (library versions, device) is written into shards and manifest, ``provenance`` (command line, git
+    revision) into the manifest alone, so that the same build made by another command has the same bytes. ``stored`` is the
+    recipe digest of a version whose raw maps are computed on, and only they, in place of images. ``given`` is what the
+    decomposer's ``prepare_given`` takes in place of images, by their SHA-256, and only they.
+>>>>>>> 3c7afab (featstore import: features of DVT's code, plain .npy files and exports become a version)
     """
 
     dataset: str
@@ -44,6 +52,7 @@ class Request:
     environment: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     stored: str | None = None
+    given: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,17 @@ class StoredRaw:
 
 @dataclass(frozen=True)
 class Planned:
-    """One image to compute; ``path`` is absolute. ``stored`` is its raw map where that is to be cleaned, not the image."""
+    """One image to compute; ``path`` is absolute. ``stored`` is its raw map where that is to be cleaned, not the image.
+
+    ``given`` is what the decomposer takes in place of both.
+    """
 
     image_id: str
     path: str
     sha256: str
     bytes: int
     stored: StoredRaw | None = None
+    given: Any = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,10 @@ def wanted_images(connection: duckdb.DuckDBPyConnection, request: Request, root:
     if request.stored:
         raw = raw_maps(connection, request.stored, root)
         images = [replace(image, stored=raw[image.sha256]) for image in images if image.sha256 in raw]
+    if request.given is not None:
+        images = [
+            replace(image, given=request.given[image.sha256]) for image in images if image.sha256 in request.given
+        ]
     return sorted(images, key=lambda image: image.image_id)[: request.limit]
 
 

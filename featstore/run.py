@@ -99,6 +99,8 @@ def read_ahead(
 
 def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
     """Read, check against the index, decode and prepare one image; or one raw map, checked against its checksum."""
+    if image.given is not None:
+        return load_given(image, decomposer)
     if image.stored is not None:
         return load_stored(image, image.stored, decomposer)
     try:
@@ -124,6 +126,14 @@ def load_stored(image: Planned, stored: StoredRaw, decomposer: Decomposer) -> Lo
     except (CorruptError, NotInStoreError) as error:
         return failure(image, "read", str(error))
     return Loaded(image, decomposer.prepare_stored(raw, prefix))  # type: ignore[attr-defined]
+
+
+def load_given(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
+    """Have the decomposer read what it was given in place of the image."""
+    try:
+        return Loaded(image, decomposer.prepare_given(image.given))  # type: ignore[attr-defined]
+    except (OSError, ValueError) as error:
+        return failure(image, "read", " ".join(str(error).split()))
 
 
 @lru_cache(maxsize=8)

@@ -8,15 +8,19 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.errors import InputError
 
-from .formats import LeftOut, Part, Task
+from .formats import LeftOut, Part, ReadTask, Task
+from .matching import Entry
+from .npy import load_npy, npy_files
 from .source import PREFIX
 
-__all__ = ["FOLDERS", "LIST", "Writer"]
+__all__ = ["FOLDERS", "LIST", "Reader", "Writer"]
 
 FOLDERS = {"raw": "raw_features", "clean": "denoised_features"}
 LIST = "images.txt"
@@ -90,3 +94,38 @@ def feature_path(path: str) -> str:
     """Return where the authors' code looks for the features of an image: its ending is replaced wherever it stands."""
     ending = os.path.splitext(path)[1]  # noqa: PTH122
     return path.replace(ending, ".npy") if ending else path
+
+
+class Reader:
+    """Reads the two trees, or one of them; file names stand for images."""
+
+    channels = "last"
+
+    def __init__(self, task: ReadTask) -> None:
+        self.folder, self.model = task.folder, choose_model(task)
+        places = {name: task.folder / folder / self.model for name, folder in FOLDERS.items()}
+        self.places = {name: place for name, place in places.items() if place.is_dir()}
+        self.variants = tuple(self.places)
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every image of which there is a file."""
+        names = sorted({name for place in self.places.values() for name in npy_files(place)})
+        return [Entry(name, name) for name in names]
+
+    def load(self, place: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read the files of one image that are there."""
+        files = {name: self.places[name] / f"{place}.npy" for name in names if name in self.places}
+        return {name: load_npy(file) for name, file in files.items() if file.exists()}
+
+
+def choose_model(task: ReadTask) -> str:
+    """Return the one model whose features are read; raises InputError where there are none, or several and none is named."""
+    trees = [task.folder / folder for folder in FOLDERS.values() if (task.folder / folder).is_dir()]
+    models = sorted({entry.name for tree in trees for entry in tree.iterdir() if entry.is_dir()})
+    if not models:
+        raise InputError(f"{task.folder} has no {FOLDERS['raw']}/MODEL or {FOLDERS['clean']}/MODEL: give their folder")
+    if task.model in models:
+        return str(task.model)
+    if len(models) > 1 or (task.model and "." in task.model):
+        raise InputError(f"{task.folder} holds features of {', '.join(models)}: say which with --model")
+    return models[0]

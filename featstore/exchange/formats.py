@@ -3,14 +3,30 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from featstore.errors import InputError
 
 from .folder import Folder
+from .matching import Entry
 from .source import Source
 
-__all__ = ["FORMATS", "Format", "LeftOut", "Part", "Task", "make_format", "require_package"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "LeftOut",
+    "Part",
+    "ReadTask",
+    "Reader",
+    "Task",
+    "chunks",
+    "make_format",
+    "make_reader",
+    "require_package",
+]
 
 FORMATS = ("npy", "safetensors", "parquet", "zarr", "webdataset", "dvt")
 
@@ -23,6 +39,16 @@ class Task:
     folder: Folder
     per_file: int | None
     about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """What a reader is given: a folder, what an export of ours says of itself there, the variants and the model asked for."""
+
+    folder: Path
+    about: dict[str, Any] | None
+    variants: tuple[str, ...] = ()
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +95,32 @@ class Format(Protocol):
     def finish(self) -> None:
         """Write what ties the parts together; all of them are there."""
         ...
+
+
+class Reader(Protocol):
+    """How a format is read: what there is, and the arrays of one entry by variant, ``prefix_tokens`` among them.
+
+    ``channels`` is ``last`` or ``first`` where the format tells, else None.
+    """
+
+    variants: tuple[str, ...]
+    channels: str | None
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every image's features, in the order of their names."""
+        ...
+
+    def load(self, place: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read those arrays of one entry that are there; raises OSError or ValueError where they cannot be read."""
+        ...
+
+
+def make_reader(name: str, task: ReadTask) -> Reader:
+    """Return the reader of a format; raises InputError as ``make_format`` does, and for a folder not of the format."""
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
+    made: Reader = import_module(f".{name}", __package__).Reader(task)
+    return made
 
 
 def make_format(name: str, task: Task) -> Format:

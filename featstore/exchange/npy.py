@@ -3,17 +3,23 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featstore.errors import InputError
+from featstore.compute import VARIANTS
+from featstore.errors import CorruptError, InputError
 
-from .formats import LeftOut, Part, Task
+from .formats import LeftOut, Part, ReadTask, Task
+from .matching import Entry
 from .naming import file_names
+from .source import PREFIX
 
-__all__ = ["INDEX", "Writer", "index_text"]
+__all__ = ["INDEX", "Reader", "Writer", "index_text", "load_npy", "npy_files", "read_index"]
 
 INDEX = "index.csv"
 COLUMNS = ("sha256", "split", "splits", "label", "width", "height", "path")
@@ -61,3 +67,61 @@ def index_text(rows: Iterable[dict[str, Any]], places: Sequence[str] = ("file",)
         flat = row | {"splits": json.dumps(row["splits"], ensure_ascii=False)}
         writer.writerow([flat[name] for name in names])
     return buffer.getvalue()
+
+
+class Reader:
+    """Reads an export of ours, or any folder of .npy files: a sub-folder a variant, or all of the one variant named."""
+
+    def __init__(self, task: ReadTask) -> None:
+        self.folder, self.about = task.folder, task.about
+        self.channels: str | None = task.about["channels"] if task.about else None
+        kinds = [name for name in (*VARIANTS, PREFIX) if (task.folder / name).is_dir()]
+        self.single = not kinds
+        if self.single and len(task.variants) != 1:
+            raise InputError(
+                f"{task.folder} has no sub-folder raw or clean: say what its files are with --variants raw or --variants clean"
+            )
+        self.kinds = kinds or list(task.variants)
+        self.variants = tuple(name for name in self.kinds if name != PREFIX)
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every image that has a file."""
+        if self.about is not None:
+            rows = read_index(self.folder)
+            return [Entry(row["file"], row["file"], row["image_id"], row["sha256"]) for row in rows]
+        folders = [self.folder] if self.single else [self.folder / name for name in self.kinds]
+        names = sorted({name for folder in folders for name in npy_files(folder)})
+        return [Entry(name, name) for name in names]
+
+    def load(self, place: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read the files of one image that are there."""
+        folders = {name: self.folder if self.single else self.folder / name for name in names if name in self.kinds}
+        files = {name: folder / f"{place}.npy" for name, folder in folders.items()}
+        return {name: load_npy(file) for name, file in files.items() if file.exists()}
+
+
+def npy_files(folder: Path) -> Iterator[str]:
+    """Yield the path below ``folder``, without ending, of every .npy file; hidden ones are passed over."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.endswith(".npy") and not name.startswith("."):
+                yield (Path(place) / name).relative_to(folder).as_posix()[:-4]
+
+
+def load_npy(path: Path) -> NDArray[Any]:
+    """Read an array; raises ValueError, naming the file, where it is not whole. Never runs code that a file holds."""
+    try:
+        values: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path.name} is no whole .npy file: {' '.join(str(error).split())}") from error
+    return values
+
+
+def read_index(folder: Path) -> list[dict[str, str]]:
+    """Read the index of an export; raises CorruptError where it is not there."""
+    try:
+        with (folder / INDEX).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise CorruptError(f"{folder / INDEX}, which tells the files apart, cannot be read: export again") from error
