@@ -25,6 +25,7 @@ __all__ = [
     "chunks",
     "make_format",
     "make_reader",
+    "own_export",
     "require_package",
 ]
 
@@ -141,6 +142,13 @@ def require_package(name: str) -> Any:
     except ImportError as error:
         package = name.split(".")[0]
         raise InputError(f'this format needs {package}: pip install "featstore-dvt[export]"') from error
+
+
+def own_export(task: ReadTask, name: str) -> dict[str, Any]:
+    """Return what an export says of itself; raises InputError where the folder is none of this format."""
+    if task.about is None or task.about["format"] != name:
+        raise InputError(f"{task.folder} is no {name} export of featstore: other files are read as npy or dvt")
+    return task.about
 
 
 def chunks(count: int, size: int) -> Iterator[tuple[int, int, int]]:

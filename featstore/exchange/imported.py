@@ -1,5 +1,6 @@
 """Features from elsewhere, as a build wants them: what they are said to be, and maps in place of computed ones."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,20 +126,20 @@ def shapes_of(
     reader: Reader, entries: Sequence[Entry], variants: Sequence[str], channels: str, grid: tuple[int, int] | None
 ) -> dict[str, tuple[int, ...]]:
     """Return the shape that most of the first few samples have; raises InputError where none can be read."""
-    seen: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
+    seen: Counter[tuple[tuple[str, tuple[int, ...]], ...]] = Counter()
     why = "there is nothing"
     for entry in entries[:9]:
         try:
             found = reader.load(entry.place, (*variants, PREFIX))
             wanted = [name for name in (*variants, PREFIX) if name in found or name != PREFIX]
-            shapes = (*((name, arranged(name, found[name], channels, grid).shape) for name in wanted),)
+            shapes = tuple((name, arranged(name, found[name], channels, grid).shape) for name in wanted)
         except (OSError, ValueError, KeyError) as error:
             why = f"{entry.name}: {error}" if not isinstance(error, KeyError) else f"{entry.name}: there is no {error}"
             continue
-        seen[shapes] = seen.get(shapes, 0) + 1
+        seen[shapes] += 1
     if not seen:
         raise InputError(f"no features can be read ({why})")
-    return dict(max(seen, key=lambda shapes: seen[shapes]))
+    return dict(seen.most_common(1)[0][0])
 
 
 def figures(raw: NDArray[Any] | None, clean: NDArray[Any] | None) -> dict[str, float]:

@@ -45,6 +45,7 @@ class ImportRequest:
     grid: tuple[int, int] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     note: str | None = None
+    shard_size: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -99,6 +100,7 @@ def import_version(
         request.dataset,
         backbone,
         decomposer.variants,
+        shard_size=request.shard_size,
         environment=dict(request.environment),
         provenance=dict(request.provenance),
         given=found,
@@ -106,23 +108,12 @@ def import_version(
     digest = Recipe.of(decomposer.recipe()).digest
     check_same(root, request.dataset, digest, decomposer, found)
     plan = make_plan(root, build, decomposer)
-    facts: dict[str, Any] = {
-        "matched": plan.wanted,
-        "imported": len(plan.todo),
-        "present": plan.present,
-        "failed": 0,
-        "version": None,
-    }
-    facts["bytes"] = plan.bytes_to_write
+    facts: dict[str, Any] = {"imported": len(plan.todo), "present": plan.present, "bytes": plan.bytes_to_write}
+    facts |= {"version": None, "failed": 0}
     if not dry_run:
         report = build_version(root, build, decomposer, listener)
-        facts |= {
-            "imported": report.computed,
-            "present": report.present,
-            "failed": report.failed,
-            "bytes": report.bytes,
-        }
-        facts["version"] = f"{report.dataset}/{report.backbone}/{report.version}"
+        facts = {"imported": report.computed, "present": report.present, "bytes": report.bytes}
+        facts |= {"version": f"{report.dataset}/{report.backbone}/{report.version}", "failed": report.failed}
     return ImportReport(
         format=name,
         variants=decomposer.variants,
@@ -130,6 +121,7 @@ def import_version(
         channels=decomposer.width,
         digest=digest,
         found=len(entries),
+        matched=plan.wanted,
         without=len(images) - plan.wanted,
         unmatched=tuple(left),
         seconds=time.monotonic() - began,

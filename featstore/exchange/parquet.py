@@ -6,12 +6,17 @@ the speed at which bytes are written and read.
 
 import json
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Any
 
-from .formats import LeftOut, Part, Task, chunks, require_package
-from .source import Sample
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Writer"]
+from .formats import LeftOut, Part, ReadTask, Task, chunks, own_export, require_package
+from .matching import Entry
+from .source import PREFIX, Sample
+
+__all__ = ["Reader", "Writer"]
 
 FILE_BYTES = 512 * 10**6
 GROUP_BYTES = 32 * 10**6
@@ -74,3 +79,47 @@ class Writer:
 
     def finish(self) -> None:
         """Every file says all of itself."""
+
+
+class Reader:
+    """Reads an export of ours; a row group at a time, and images come in their order."""
+
+    def __init__(self, task: ReadTask) -> None:
+        about = own_export(task, "parquet")
+        self.pq = require_package("pyarrow.parquet")
+        self.files = sorted(task.folder.glob("*.parquet"))
+        self.dtype = np.dtype(about["dtype"]).newbyteorder("<")
+        self.kinds, self.channels = tuple(about["arrays"]), about["channels"]
+        self.variants = tuple(name for name in self.kinds if name != PREFIX)
+        self.held: dict[tuple[int, int], Any] = {}
+        self.lock = Lock()
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every row of every file."""
+        found = []
+        for number, path in enumerate(self.files):
+            file = self.pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, ["image_id", "sha256"]).to_pylist()
+                for place, row in enumerate(rows):
+                    found.append(Entry(row["image_id"], (number, group, place), row["image_id"], row["sha256"]))
+        return found
+
+    def load(self, place: tuple[int, int, int], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read one row."""
+        table = self.group(*place[:2])
+        found = {}
+        for name in names:
+            if name in self.kinds:
+                shape = table[f"{name}_shape"][place[2]].as_py()
+                found[name] = np.frombuffer(table[name][place[2]].as_buffer(), self.dtype).reshape(shape)
+        return found
+
+    def group(self, file: int, group: int) -> Any:
+        """Return a row group; the two asked for last stay in memory."""
+        with self.lock:
+            if (file, group) not in self.held:
+                columns = [column for name in self.kinds for column in (name, f"{name}_shape")]
+                table = self.pq.ParquetFile(self.files[file]).read_row_group(group, columns)
+                self.held = dict([*self.held.items(), ((file, group), table)][-2:])
+            return self.held[file, group]

@@ -6,15 +6,19 @@ memory, and read in the tests by the library.
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from .formats import LeftOut, Part, Task, chunks
+from .formats import LeftOut, Part, ReadTask, Task, chunks, own_export
+from .matching import Entry
 from .naming import file_names
-from .npy import INDEX, index_text
+from .npy import INDEX, index_text, read_index
+from .source import PREFIX
 
-__all__ = ["Writer"]
+__all__ = ["Reader", "Writer"]
 
 TYPES = {"float16": "F16", "float32": "F32"}
 FOLDER = "features"
@@ -91,7 +95,34 @@ class Writer:
             yield self.source.facts(number) | {"file": file, "row": number % size}
 
 
-def put(file: BinaryIO, place: int, values: np.ndarray) -> None:
+def put(file: BinaryIO, place: int, values: NDArray[Any]) -> None:
     """Write an array's bytes at a place of the file."""
     file.seek(place)
     file.write(values.data)
+
+
+class Reader:
+    """Reads an export of ours, by its index."""
+
+    def __init__(self, task: ReadTask) -> None:
+        about = own_export(task, "safetensors")
+        self.folder, self.stacked = task.folder, (about["per_file"] or 1) > 1
+        self.variants, self.channels = tuple(name for name in about["arrays"] if name != PREFIX), about["channels"]
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every image of the index."""
+        rows = read_index(self.folder)
+        return [
+            Entry(row["image_id"], (row["file"], int(row.get("row", 0))), row["image_id"], row["sha256"])
+            for row in rows
+        ]
+
+    def load(self, place: tuple[str, int], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read one image's tensors."""
+        path, row = self.folder / place[0], place[1]
+        try:
+            with safe_open(path, "numpy") as file:
+                there = [name for name in names if name in file.keys()]  # noqa: SIM118
+                return {name: file.get_slice(name)[row] if self.stacked else file.get_tensor(name) for name in there}
+        except SafetensorError as error:
+            raise ValueError(f"{place[0]} is no whole safetensors file: {error}") from error

@@ -4,15 +4,20 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .formats import LeftOut, Part, Task, chunks
+from featstore.errors import CorruptError
+
+from .formats import LeftOut, Part, ReadTask, Task, chunks, own_export
+from .matching import Entry
 from .naming import file_names
-from .source import Sample
+from .source import PREFIX, Sample
 
-__all__ = ["Writer"]
+__all__ = ["Reader", "Writer"]
 
 FILE_BYTES = 512 * 10**6
 NAME = "features-{:06d}.tar"
@@ -66,3 +71,49 @@ class Writer:
         shards = [{"url": part.names[0], "nsamples": part.stop - part.start} for part in self.parts()]
         about = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": self.task.about["version"]}
         self.task.folder.write(INDEX, json.dumps(about | {"shardlist": shards}, indent=1) + "\n")
+
+
+class Reader:
+    """Reads an export of ours: the tar files are gone through once, for where each member lies."""
+
+    channels: str | None
+
+    def __init__(self, task: ReadTask) -> None:
+        about = own_export(task, "webdataset")
+        self.tars = sorted(task.folder.glob("features-*.tar"))
+        self.variants, self.channels = tuple(name for name in about["arrays"] if name != PREFIX), about["channels"]
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every sample of every tar file; raises CorruptError where one is not whole."""
+        return [entry for path in self.tars for entry in entries_of(path)]
+
+    def load(self, place: tuple[Path, dict[str, tuple[int, int]]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read one sample's members."""
+        path, members = place
+        with path.open("rb") as file:
+            return {name: member(file, *members[name]) for name in names if name in members}
+
+
+def entries_of(path: Path) -> Iterator[Entry]:
+    """Yield the samples of one tar file: their place is the tar file, and offset and size of each array."""
+    try:
+        with tarfile.open(path) as tar:
+            members: dict[str, tuple[int, int]] = {}
+            for info in tar:
+                ending = info.name.rpartition("/")[2].partition(".")[2]
+                if ending != "json":
+                    members[ending.removesuffix(".npy")] = info.offset_data, info.size
+                    continue
+                file = tar.extractfile(info)
+                facts = json.loads(file.read() if file else b"")
+                yield Entry(facts["image_id"], (path, members), facts["image_id"], facts["sha256"])
+                members = {}
+    except (tarfile.TarError, ValueError, KeyError) as error:
+        raise CorruptError(f"{path} is no whole tar file of an export ({error}): export again") from error
+
+
+def member(file: BinaryIO, offset: int, size: int) -> NDArray[Any]:
+    """Read one .npy member of a tar file."""
+    file.seek(offset)
+    values: NDArray[Any] = np.load(io.BytesIO(file.read(size)), allow_pickle=False)
+    return values

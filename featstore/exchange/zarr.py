@@ -6,13 +6,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.sealing import flush, storing
 
-from .formats import LeftOut, Part, Task, chunks, require_package
+from .formats import LeftOut, Part, ReadTask, Task, chunks, own_export, require_package
+from .matching import Entry
 from .source import PREFIX
 
-__all__ = ["Writer"]
+__all__ = ["Reader", "Writer"]
 
 SHARD_BYTES = 64 * 10**6
 """A shard is made in memory, all arrays of it at once."""
@@ -102,3 +104,22 @@ class Writer:
                 array[:] = values
             self.zarr.consolidate_metadata(str(folder.path / BEGUN))
         folder.move(BEGUN, GROUP)
+
+
+class Reader:
+    """Reads an export of ours."""
+
+    def __init__(self, task: ReadTask) -> None:
+        about = own_export(task, "zarr")
+        self.group = require_package("zarr").open_group(str(task.folder / GROUP), mode="r")
+        self.kinds, self.channels = tuple(about["arrays"]), about["channels"]
+        self.variants = tuple(name for name in self.kinds if name != PREFIX)
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every image of the group."""
+        pairs = zip(self.group["image_id"][:], self.group["sha256"][:], strict=True)
+        return [Entry(str(name), row, str(name), str(sha256)) for row, (name, sha256) in enumerate(pairs)]
+
+    def load(self, place: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Read one image's chunks."""
+        return {name: np.asarray(self.group[name][place]) for name in names if name in self.kinds}
