@@ -29,17 +29,11 @@ SAMPLES_PER_SHARD = 128
 class Request:
     """What a build is asked for. ``variants`` empty means all that the method gives.
 
-<<<<<<< HEAD
     ``environment`` (library versions, git revision, device, the full command that makes the version again) is written into
     shards and manifest, ``provenance`` (the command line as it was given) into the manifest alone, so that a build that goes
     on with other words has the same bytes. ``stored`` is the
-    recipe digest of a version whose raw maps are computed on, and only they, in place of images.
-=======
-    ``environment`` (library versions, device) is written into shards and manifest, ``provenance`` (command line, git
-    revision) into the manifest alone, so that the same build made by another command has the same bytes. ``stored`` is the
     recipe digest of a version whose raw maps are computed on, and only they, in place of images. ``given`` is what the
     decomposer's ``prepare_given`` takes in place of images, by their SHA-256, and only they.
->>>>>>> 3c7afab (featstore import: features of DVT's code, plain .npy files and exports become a version)
     """
 
     dataset: str
