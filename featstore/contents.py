@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptError, StoreError
-from .layout import FORMAT_VERSION, PREFIX_SUM, ShardHeader
-from .quantise import STORED
+from .filters import NONE
+from .layout import FLOAT16, FORMAT_VERSION, PREFIX_SUM, ShardHeader
 from .ranges import hdf5_source
 from .trailer import read_trailer
 
@@ -91,11 +91,14 @@ def parse(file: h5py.File, path: Path, sealed: bool) -> ShardContents:
         channels=int(attributes["channels"]),
         prefix_tokens=int(attributes["prefix_count"]),
         fine_grid=pair(attributes["fine_grid"]) if "fine_grid" in attributes else None,
+        store=str(attributes.get("store", FLOAT16)),  # a shard made before there was a choice says nothing of it
+        codec=str(attributes.get("codec", NONE)),
     )
     image_ids = tuple(file["image_id"].asstr()[:].tolist())
     count, stats = len(image_ids), {name: values[:] for name, values in file["stats"].items()}
-    shapes = {name: (count, *shape) for name, shape in header.shapes().items()}
-    types = dict.fromkeys(shapes, STORED) | {"sha256": np.dtype("S64"), "checksum": np.dtype("<u8")}
+    shapes: dict[str, tuple[int, ...]] = {name: (count, *part.shape) for name, part in header.parts().items()}
+    types: dict[str, np.dtype[Any]] = {name: np.dtype(part.dtype) for name, part in header.parts().items()}
+    types |= {"sha256": np.dtype("S64"), "checksum": np.dtype("<u8")}
     shapes |= {"sha256": (count,), "checksum": (count, len(header.variants))}
     whole = int(attributes["format_version"]) > 1
     if whole and header.prefix_tokens:

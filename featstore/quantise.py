@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,12 @@ def fitting(
     return np.ascontiguousarray(values, dtype=STORED)
 
 
-def checksum(values: NDArray[np.float16]) -> int:
-    """Return the first 8 bytes, little-endian, of BLAKE2b over the stored bytes of a sample."""
-    data = np.ascontiguousarray(values, dtype=STORED)
-    return int.from_bytes(hashlib.blake2b(data.data, digest_size=8).digest(), "little")
+def checksum(*stored: NDArray[Any]) -> int:
+    """Return the first 8 bytes, little-endian, of BLAKE2b over a sample as it is stored, filters aside.
+
+    That is its float16 values; of int8 the codes and then the row of float32 beside them.
+    """
+    sums = hashlib.blake2b(digest_size=8)
+    for values in stored:
+        sums.update(np.ascontiguousarray(values).data)
+    return int.from_bytes(sums.digest(), "little")

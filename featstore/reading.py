@@ -1,6 +1,5 @@
 """Read single samples out of sealed shards as fast as a memory map: HDF5 is asked once where they lie."""
 
-import math
 import mmap
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,15 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from .chunks import Chunks
 from .compute import VARIANTS
 from .errors import CorruptError, NotInStoreError
+from .filters import need_plugins
+from .int8 import affine_name, decode
 from .layout import PREFIX_SUM
 from .places import as_remote
-from .quantise import DERIVABLE, STORED, checksum, residual_of
+from .quantise import DERIVABLE, checksum, residual_of
 from .ranges import Ranges, fetch_all
 from .readahead import ReadAhead
 from .shard import PREFIX, opened
@@ -31,8 +32,8 @@ class ShardReader:
     """Reads samples of one sealed shard.
 
     The HDF5 library is used once, for shapes and the place of every chunk, and closed again; after that samples are copied
-    out of a memory map. Chunks with a filter are read through HDF5. Holds no HDF5 handle, so it may be pickled, forked and
-    used by several threads.
+    out of a memory map, or come from a server, filters undone and int8 made float16 again. Only filters that nothing here knows are left to HDF5.
+    Holds no HDF5 handle, so it may be pickled, forked and used by several threads.
     """
 
     def __init__(self, path: Path, verify: bool = False) -> None:
@@ -42,21 +43,22 @@ class ShardReader:
         """
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.offsets: dict[str, NDArray[np.int64] | None] = {}
+        self.parts: dict[str, tuple[str, ...]] = {}  # the data sets that a variant is read from
+        self.chunks: dict[str, Chunks] = {}
         self.sums: dict[str, NDArray[np.uint64]] = {}
         with opened(path) as file:
             for name in (*VARIANTS, PREFIX):
                 if name in file:
                     self.shapes[name] = file[name].shape
-                    self.offsets[name] = chunk_offsets(file[name])
+                    affine = affine_name(name)
+                    self.parts[name] = (name, affine) if affine in file else (name,)
+                    self.chunks |= {part: Chunks.of(file[part]) for part in self.parts[name]}
             if verify:
                 stored = [name for name in VARIANTS if name in file]
                 self.sums = dict(zip(stored, file["checksum"][:].T, strict=True))
                 if PREFIX_SUM in file:
                     self.sums[PREFIX] = file[PREFIX_SUM][:]
-        self.sizes = {name: int(np.prod(shape[1:])) for name, shape in self.shapes.items()}
-        places = {name: offsets for name, offsets in self.offsets.items() if offsets is not None}
-        self.end = max((int(o.max(initial=0)) + STORED.itemsize * self.sizes[n] for n, o in places.items()), default=0)
+        self.end = max((chunks.end for chunks in self.chunks.values()), default=0)
         self.map: mmap.mmap | None = None
         self.ahead: ReadAhead | None = None
         remote = as_remote(path)
@@ -86,7 +88,7 @@ class ShardReader:
         row that is not there, CorruptError where the checksum differs.
         """
         stored = self.look(name, row, expected, window)
-        return stored if stored.flags.owndata else stored.copy()
+        return stored if stored.flags.writeable and stored.flags.c_contiguous else stored.copy()
 
     def read_into(
         self,
@@ -106,36 +108,43 @@ class ShardReader:
             return self.derive(name, row, window)
         if not 0 <= row < shape[0]:
             raise NotInStoreError(f"{self.path.name} has rows 0 to {shape[0] - 1}, not {row}")
-        offsets = self.offsets[name]
-        sample: NDArray[np.float16]
-        if offsets is None:
-            with opened(self.path) as file:
-                sample = np.ascontiguousarray(file[name][row], STORED)
-        else:
-            sample = self.stored(shape[1:], offsets.item(row))
+        stored = [self.stored(part, row) for part in self.parts[name]]
         if expected is None and name in self.sums:
             expected = int(self.sums[name][row])
         if expected is not None:
-            sample = sample if sample.flags.owndata else sample.copy()  # what was looked at is what is handed out
-            if checksum(sample) != expected:
+            # What was looked at is what is handed out.
+            stored = [part if part.flags.writeable else part.copy() for part in stored]
+            if checksum(*stored) != expected:
                 raise CorruptError(
                     f"{self.path}: {name} of row {row} is not what was written: build again without the file"
                 )
-        return sample if window is None else sample[window]
+        if len(stored) == 2:
+            return decode(stored[0], stored[1], window)
+        return stored[0] if window is None else stored[0][window]
 
-    def stored(self, shape: tuple[int, ...], offset: int) -> NDArray[np.float16]:
-        """Return what lies at ``offset`` of the file, in the map or as bytes that came from a server."""
-        if self.remote is None:
-            return np.ndarray(shape, STORED, self.map or self.open_map(), offset)
-        return np.ndarray(shape, STORED, self.remote.read(offset, math.prod(shape) * STORED.itemsize))
+    def stored(self, part: str, row: int) -> NDArray[Any]:
+        """Return a sample of one data set as it is stored, filters undone: a view of the map, or its own, writeable memory."""
+        chunks = self.chunks[part]
+        place = chunks.place(row)
+        if place is None:
+            need_plugins(chunks.filters, self.path)
+            with opened(self.path) as file:
+                return np.ascontiguousarray(file[part][row])
+        try:
+            if self.remote is not None:
+                return chunks.sample(self.remote.read(*place), 0, place[1])
+            return chunks.sample(self.map or self.open_map(), *place)
+        except ValueError as error:
+            raise CorruptError(f"{self.path}: {part} of row {row}: {error}; build again without the file") from error
 
     def places(self, names: Iterable[str], row: int) -> Iterator[tuple[Ranges, int, int]]:
         """Yield (file, offset, bytes) of what has to come from a server to read these variants of a sample."""
         for name in names if self.remote is not None else ():
-            for part in (name,) if name in self.shapes else DERIVABLE:
-                offsets = self.offsets.get(part)
-                if self.remote is not None and offsets is not None and 0 <= row < len(offsets):
-                    yield self.remote, offsets.item(row), self.sizes[part] * STORED.itemsize
+            for variant in (name,) if name in self.shapes else DERIVABLE:
+                for part in self.parts.get(variant, ()) if 0 <= row < len(self) else ():
+                    place = self.chunks[part].place(row)
+                    if self.remote is not None and place is not None:
+                        yield self.remote, *place
 
     def prefetch(self, name: str, row: int, window: Window | None = None) -> None:
         """Have the disk bring in a sample that will be read soon; returns at once."""
@@ -144,15 +153,17 @@ class ShardReader:
             for part in DERIVABLE:
                 self.prefetch(part, row, window)
             return
-        offsets, rows = self.offsets[name], self.shapes[name][1]
-        if self.remote is not None or offsets is None or not 0 <= row < len(offsets):
+        place = self.chunks[name].place(row) if 0 <= row < len(self) else None
+        if self.remote is not None or place is None:
             return
-        line = STORED.itemsize * self.sizes[name] // max(1, rows)
-        first, end, _ = window[0].indices(rows) if window else (0, rows, 1)
+        (start, length), rows = place, self.shapes[name][1]
+        if window and not self.chunks[name].filters:
+            first, end, _ = window[0].indices(rows)
+            start, length = start + first * length // max(1, rows), (end - first) * length // max(1, rows)
         if self.ahead is None:
             self.open_map()
         if self.ahead is not None:
-            self.ahead.request(offsets.item(row) + first * line, (end - first) * line)
+            self.ahead.request(start, length)
 
     def check_derivable(self, name: str) -> None:
         """Raise NotInStoreError where the shard neither stores ``name`` nor has what it follows from."""
@@ -175,21 +186,6 @@ class ShardReader:
             raise CorruptError(f"{self.path} was cut short since it was opened: build again without the file")
         self.ahead, self.map = ReadAhead(mapped), mapped
         return mapped
-
-
-def chunk_offsets(data: h5py.Dataset) -> NDArray[np.int64] | None:
-    """Return where each sample starts in the file [bytes]; None where chunks are filtered or hold more than one."""
-    shape = data.shape
-    if data.chunks != (1, *shape[1:]) or data.id.get_create_plist().get_nfilters() or data.dtype != STORED:
-        return None
-    offsets = np.full(shape[0], -1, np.int64)
-
-    def note(chunk: Any) -> None:
-        if chunk.chunk_offset[0] < shape[0]:
-            offsets[chunk.chunk_offset[0]] = chunk.byte_offset
-
-    data.id.chunk_iter(note)
-    return None if (offsets < 0).any() else offsets
 
 
 class ShardPool:

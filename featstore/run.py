@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .compute import Decomposer, Decomposition
 from .errors import CorruptError, DecodeError, InputError, NotInStoreError, RemoteError
 from .images import decode
+from .packing import PackedSample, pack_sample
 from .places import path_of
 from .plan import Planned, StoredRaw
-from .quantise import checksum, quantise, to_half
+from .quantise import quantise, to_half
 from .reading import PREFIX, ShardReader
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
 
@@ -69,7 +69,7 @@ def run_shard(
         for batch in batches(loaded, shard, decomposer.batch_size, advance):
             results = compute(decomposer, batch)
             seconds |= took(batch, results)
-            packed = [packers.submit(pack, *pair, spec.header.variants) for pair in zip(batch, results, strict=True)]
+            packed = [packers.submit(pack, *pair, spec.header) for pair in zip(batch, results, strict=True)]
             writes.append(writer.submit(write, shard, packed))
             while len(writes) > WRITES_IN_FLIGHT:
                 writes.popleft().result()
@@ -187,27 +187,25 @@ def took(batch: Sequence[Loaded], results: Sequence[Decomposition | Failure]) ->
 
 @dataclass(frozen=True)
 class Packed:
-    """One image's maps and prefix tokens as they are stored, with their checksums."""
+    """One image's sample as the shard takes it."""
 
     image: Planned
-    maps: dict[str, NDArray[np.float16]]
-    prefix: NDArray[np.float16] | None
+    sample: PackedSample
     stats: dict[str, float]
-    checksums: dict[str, int]
 
 
-def pack(item: Loaded, result: Decomposition | Failure, variants: Sequence[str]) -> Packed | Failure:
-    """Quantise one image's maps and take their checksums."""
+def pack(item: Loaded, result: Decomposition | Failure, header: ShardHeader) -> Packed | Failure:
+    """Quantise one image's maps, take their checksums, compress them."""
     if isinstance(result, Failure):
         return result
     try:
-        maps = quantise(result, variants)
+        maps = quantise(result, header.variants)
         prefix = None if result.prefix is None else to_half("prefix token", np.asarray(result.prefix))
+        sample = pack_sample(header, item.image.image_id, maps, prefix)
     except InputError as error:
         return failure(item.image, "features", str(error))
     stats = {name: value for name, value in result.stats.items() if name != "seconds"}
-    stored = maps if prefix is None else {**maps, PREFIX: prefix}
-    return Packed(item.image, maps, prefix, stats, {name: checksum(values) for name, values in stored.items()})
+    return Packed(item.image, sample, stats)
 
 
 def write(shard: ShardWriter, packed: Sequence[Future[Packed | Failure]]) -> None:
@@ -219,6 +217,6 @@ def write(shard: ShardWriter, packed: Sequence[Future[Packed | Failure]]) -> Non
             continue
         try:
             image = result.image
-            shard.add(image.image_id, image.sha256, result.maps, result.prefix, result.stats, result.checksums)
+            shard.append(image.image_id, image.sha256, result.sample, result.stats)
         except InputError as error:
             shard.fail(failure(result.image, "features", str(error)))

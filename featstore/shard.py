@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,15 +13,23 @@ from numpy.typing import NDArray
 
 from .contents import Failure, ShardContents, opened, read_contents
 from .errors import InputError
-from .layout import FORMAT_VERSION, PREFIX, PREFIX_SUM, ShardHeader
-from .quantise import STORED, checksum, fitting
+from .filters import options
+from .int8 import affine_name
+from .layout import FORMAT_VERSION, PREFIX, PREFIX_SUM, Part, ShardHeader
+from .packing import PackedSample, pack_sample
 from .sealing import discard, publish, storing, temporary_for
 from .trailer import append_trailer
 
 __all__ = ["PREFIX", "Failure", "ShardContents", "ShardHeader", "ShardWriter", "opened", "read_contents"]
 
-AXES = ("sample", "row", "column", "channel")
-TOKEN_AXES = ("sample", "token", "channel")
+AXES = {
+    3: ("sample", "row", "column", "channel"),
+    2: ("sample", "token", "channel"),
+    1: ("sample", "scale, offset, norm"),
+}
+"""Labels of the axes, by how many a sample has."""
+
+DECODE = "scale, offset, norm = split({affine}[n], [{channels}, 2 * {channels}]); norm * (scale * this[n] + offset)"
 UNITS = "features: the model's own scale; grid: patches; seconds: s"
 
 
@@ -46,8 +55,9 @@ class ShardWriter:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 # The oldest layout that serves: HDF5 1.8, and what is built on it, opens the file.
                 self.file = h5py.File(self.temporary, "w", libver=("earliest", "v110"), track_order=False)
-                for name, shape in self.header.shapes().items():
-                    self.create(name, shape)
+                filters = options(self.header.codec)
+                for name, part in self.header.parts().items():
+                    self.create(name, part, filters if part.filtered else {})
         except BaseException:
             discard(self.temporary)
             raise
@@ -59,13 +69,16 @@ class ShardWriter:
             self.file.close()
         discard(self.temporary)
 
-    def create(self, name: str, shape: tuple[int, ...]) -> None:
-        """Make a float16 data set of one sample a chunk, without filter."""
+    def create(self, name: str, part: Part, filters: Mapping[str, Any]) -> None:
+        """Make a data set of one sample a chunk."""
+        shape, limits = (self.capacity, *part.shape), (None, *part.shape)
         made = self.file.create_dataset(
-            name, (self.capacity, *shape), STORED, chunks=(1, *shape), maxshape=(None, *shape), track_times=False
+            name, shape, part.dtype, chunks=(1, *part.shape), maxshape=limits, track_times=False, **filters
         )
-        for dimension, label in enumerate(AXES if len(shape) == 3 else TOKEN_AXES):
+        for dimension, label in enumerate(AXES[len(part.shape)]):
             made.dims[dimension].label = label
+        if affine_name(name) in self.header.parts():
+            made.attrs["decode"] = DECODE.format(affine=affine_name(name), channels=self.header.channels)
 
     def add(
         self,
@@ -74,28 +87,26 @@ class ShardWriter:
         maps: Mapping[str, NDArray[np.float16]],
         prefix: NDArray[np.float16] | None,
         stats: Mapping[str, float],
-        checksums: Mapping[str, int] | None = None,
     ) -> None:
         """Append one sample: every variant of the header in its shape, prefix tokens as (T, C) or None where T is 0.
 
-        ``checksums`` of maps and prefix tokens where they have been taken already.
-
         Raises InputError where a map is missing, of another shape or not float16, or where the shard is full.
         """
-        given = {**maps, PREFIX: prefix}
-        arrays = {name: fitting(image_id, name, given.get(name), shape) for name, shape in self.header.shapes().items()}
+        self.append(image_id, sha256, pack_sample(self.header, image_id, maps, prefix), stats)
+
+    def append(self, image_id: str, sha256: str, packed: PackedSample, stats: Mapping[str, float]) -> None:
+        """Append one sample packed for this shard's header; raises InputError where the shard is full."""
         row = len(self.image_ids)
         if row == self.capacity:
             raise InputError(f"{image_id} is one more than the {self.capacity} samples this shard was made for")
         with storing(self.path):
-            for name, data in arrays.items():
-                self.file[name].id.write_direct_chunk((row, *[0] * data.ndim), data)
+            for name, chunk in packed.chunks.items():
+                self.file[name].id.write_direct_chunk((row, *[0] * (self.file[name].ndim - 1)), chunk)
         self.image_ids.append(image_id)
         self.sha256s.append(sha256)
-        sums = checksums or {name: checksum(values) for name, values in arrays.items()}
-        self.checksums.append([sums[name] for name in self.header.variants])
-        if PREFIX in arrays:
-            self.prefix_checksums.append(sums[PREFIX])
+        self.checksums.append([packed.checksums[name] for name in self.header.variants])
+        if PREFIX in packed.checksums:
+            self.prefix_checksums.append(packed.checksums[PREFIX])
         self.stats.append(dict(stats))
 
     def fail(self, failure: Failure) -> None:
@@ -116,7 +127,7 @@ class ShardWriter:
             np.array(self.prefix_checksums, "<u8") if self.header.prefix_tokens else None,
         )
         with storing(self.path):
-            for name in self.header.shapes():
+            for name in self.header.parts():
                 self.file[name].resize(count, axis=0)
             write_tables(self.file, contents)
             self.file.close()
@@ -148,7 +159,7 @@ def write_tables(file: h5py.File, contents: ShardContents) -> None:
         stats.create_dataset(name, data=values, track_times=False)
     file.attrs["format"] = "featstore"
     file.attrs["format_version"] = FORMAT_VERSION
-    for name in ("dataset", "backbone", "digest", "recipe", "provenance"):
+    for name in ("dataset", "backbone", "digest", "recipe", "provenance", "store", "codec"):
         file.attrs[name] = getattr(header, name)
     file.attrs["variants"] = json.dumps(list(header.variants))
     file.attrs["grid"] = np.array(header.grid, "<i8")

@@ -98,7 +98,7 @@ def test_plain_h5py_finds_it_and_the_schema_tells_of_it(root: Path) -> None:
         assert [dimension.label for dimension in data.dims] == ["sample", "row", "column", "channel"]
         assert file.attrs["fine_grid"].tolist() == list(FINE)
         reader = ShardReader(shards(root)[0])
-        assert reader.offsets["clean_fine"] is not None
+        assert reader.chunks["clean_fine"].offsets is not None
         np.testing.assert_array_equal(reader.read("clean_fine", 2), data[2])
         described = {"shape": list(data.shape), "dtype": str(data.dtype), "chunks": list(data.chunks), "filters": 0}
     named = schema["properties"]["datasets"]["properties"]["clean_fine"] | {"$defs": schema["$defs"]}

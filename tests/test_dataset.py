@@ -192,7 +192,7 @@ def test_verify_finds_a_flipped_bit(root: Path, tmp_path: Path) -> None:
     build_version(folder, Request("pets", "fake"), Recipe())
     plain = FeatureDataset(folder, "pets", backbone="fake")
     reader, row = plain.stored[0].pool[0], int(plain.stored[0].row[2])
-    offsets = reader.offsets["clean"]
+    offsets = reader.chunks["clean"].offsets
     assert offsets is not None
     with reader.path.open("r+b") as file:
         file.seek(int(offsets[row]) + 5)
@@ -212,7 +212,7 @@ def test_filtered_chunks_are_read_through_hdf5(tmp_path: Path) -> None:
         file.create_dataset("clean", data=values, chunks=(3, 2, 2, 4))
         file.attrs.update({"format": "featstore", "format_version": 1})
     reader = ShardReader(tmp_path / "s.h5")
-    assert reader.offsets == {"raw": None, "clean": None}
+    assert {name: chunks.offsets for name, chunks in reader.chunks.items()} == {"raw": None, "clean": None}
     for row in range(3):
         np.testing.assert_array_equal(reader.read("raw", row), values[row])
         np.testing.assert_array_equal(reader.read("clean", row), values[row])
@@ -280,7 +280,7 @@ def test_verify_looks_at_the_parts_of_a_residual_that_is_worked_out(root: Path, 
     shutil.copytree(root, folder)
     plain = FeatureDataset(folder, "voc", backbone="fake", variants=("residual",))
     reader = plain.stored[0].pool[plain.stored[0].shard.item(3)]
-    offsets = reader.offsets["artifact"]
+    offsets = reader.chunks["artifact"].offsets
     assert offsets is not None
     data = bytearray(reader.path.read_bytes())
     data[int(offsets[plain.stored[0].row.item(3)])] ^= 1

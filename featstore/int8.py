@@ -1,0 +1,97 @@
+"""Features in one byte each: every token divided by its norm, every channel of that on 256 even steps of its own range."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AFFINE", "INT8", "RECIPE", "affine_length", "affine_name", "decode", "encode"]
+
+INT8 = np.dtype("i1")
+AFFINE = np.dtype("<f4")
+RECIPE = {
+    "dtype": "int8",
+    "value": "norm[token] * (scale[channel] * code + offset[channel])",
+    "error": "norm * scale / 2, then float16",
+}
+"""What the recipe says of it: other numbers than float16's, so another version."""
+
+LEVELS = 256
+LARGEST = float(np.finfo(np.float16).max)
+BLOCK = 1 << 15
+"""How many values are decoded at a time: they stay in the processor's cache, and PyTorch shares no fewer out to threads."""
+
+
+def affine_name(variant: str) -> str:
+    """Return the name of the data set that holds scale, offset and norm of a variant's samples."""
+    return f"affine/{variant}"
+
+
+def affine_length(shape: tuple[int, ...]) -> int:
+    """Return how many float32 a sample of shape (H, W, C) has beside its codes: scale (C), offset (C), norm (H·W)."""
+    height, width, channels = shape
+    return 2 * channels + height * width
+
+
+def encode(values: NDArray[np.float16]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return the codes (H, W, C) of finite features (H, W, C), and scale, offset and norm in one row (2C + H·W).
+
+    Tokens are brought to one length first, since some of a ViT's are twenty times as long as the others: on steps that such a
+    one needs, the direction of the others would be lost. A decoded value is off by at most norm · scale / 2, and float16's
+    own rounding.
+    """
+    channels = values.shape[-1]
+    tokens = values.reshape(-1, channels).astype(np.float64)
+    norm = np.sqrt(np.square(tokens).sum(axis=1)).astype(AFFINE)
+    some = norm > 0
+    directions = tokens[some] / norm[some, None]
+    low, high = (f(directions, axis=0) if some.any() else np.zeros(channels) for f in (np.min, np.max))
+    scale = ((high - low) / (LEVELS - 1)).astype(AFFINE)
+    offset = (low + scale.astype(np.float64) * (LEVELS // 2)).astype(AFFINE)
+    steps = (directions - offset) / np.where(scale > 0, scale, 1)
+    codes = np.zeros(
+        tokens.shape, INT8
+    )  # a token of zeros is zero by its norm, a channel that is constant by its offset
+    codes[some] = np.clip(np.rint(steps), -LEVELS // 2, LEVELS // 2 - 1)
+    return codes.reshape(values.shape), np.concatenate([scale, offset, norm])
+
+
+def decode(
+    codes: NDArray[np.int8], affine: NDArray[np.float32], window: tuple[slice, slice] | None = None
+) -> NDArray[np.float16]:
+    """Return the features (H, W, C) float16 of ``encode``'s two parts: norm · (scale · code + offset) in float32, rounded.
+
+    ``window`` takes those rows and columns alone.
+    """
+    channels = codes.shape[-1]
+    scale, offset, norm = np.split(affine, [channels, 2 * channels])
+    if window is not None:
+        norm = norm.reshape(codes.shape[:2])[window].reshape(-1)
+        codes = codes[window]
+    tokens, out = codes.reshape(-1, channels), np.empty((codes.size // channels, channels), "<f2")
+    # Half a step of a long token may lead past what float16 holds; what was encoded does not lie there.
+    reach = float(norm.max(initial=0)) * float((np.abs(offset) + LEVELS // 2 * scale).max(initial=0))
+    rows = max(1, BLOCK // channels)
+    for start in range(0, len(tokens), rows):
+        block = slice(start, start + rows)
+        values: NDArray[Any] = tokens[block] * scale
+        values += offset
+        values *= norm[block, None]
+        if reach > LARGEST:
+            np.clip(values, -LARGEST, LARGEST, out=values)
+        round_into(out[block], values)
+    return out.reshape(codes.shape)
+
+
+def round_into(out: NDArray[np.float16], values: NDArray[np.float32]) -> None:
+    """Round float32 to float16, to nearest, ties to even.
+
+    By PyTorch where the program has it loaded, as any reader of tensors has: it asks the processor, numpy goes bit by bit and
+    takes four times as long for the whole of ``decode``.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        out[...] = values
+    else:
+        torch.from_numpy(out).copy_(torch.from_numpy(values))
