@@ -34,6 +34,8 @@ WAIT = 24 * 3600.0
 @options.source_options
 @compute_options
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all]")
+@options.store
+@options.compress
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
 @click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
@@ -47,6 +49,8 @@ def build(
     source: Path | None,
     layout: str | None,
     variants: tuple[str, ...],
+    store: str,
+    codec: str,
     where: str | None,
     limit: int | None,
     shard_size: int | None,
@@ -78,8 +82,9 @@ def build(
     choice = choose_method(root, name, compute, backbone, method, dry_run)
     decomposer = make_decomposer(choice.compute, backbone, choice.known)
     facts = environment(backbone) | devices.cards(named)
-    facts["reproduce"] = reproduce_command(name, choice.compute, backbone, choice)
-    request = Request(name, backbone.id, variants, where, limit, retry_failed, shard_size, facts, provenance())
+    facts["reproduce"] = reproduce_command(name, choice.compute, backbone, choice, store)
+    wanted = (name, backbone.id, variants, where, limit, retry_failed, shard_size)
+    request = Request(*wanted, facts, provenance(), store=store, codec=codec)
     if not as_json:
         announce(backbone, decomposer, chosen, choice)
     elif choice.prior:

@@ -7,6 +7,7 @@ import click
 from featstore.build import BuildReport
 from featstore.compute import Decomposer
 from featstore.errors import InputError
+from featstore.filters import NONE
 from featstore.plan import Plan
 
 from .printing import bytes_text, emit_json, plural, seconds_text
@@ -34,6 +35,8 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: in
         "to_compute": len(plan.todo),
         "shards": shards,
         "bytes": plan.bytes_to_write,
+        "store": plan.store,
+        "codec": plan.codec,
         "seconds": seconds,
     }
     if as_json:
@@ -41,7 +44,8 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: in
         return
     click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
     click.echo(f"  into    {plan.folder}")
-    click.echo(f"  writing {bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
+    bound = "" if plan.codec == NONE else f"{plan.codec}, at most "
+    click.echo(f"  writing {bound}{bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
     click.echo(f"  taking  about {seconds_text(seconds)} on this machine")
 
 

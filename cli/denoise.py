@@ -31,6 +31,8 @@ BATCH = 16
 @click.argument("version")
 @click.option("--denoiser", metavar="NAME", help=f"The denoiser: {HELP}  [default: the newest for these features]")
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(PARTS)}.  [default: all]")
+@options.store
+@options.compress
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
 @click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …")
@@ -43,6 +45,8 @@ def denoise(
     version: str,
     denoiser: str | None,
     variants: tuple[str, ...],
+    store: str,
+    codec: str,
     where: str | None,
     limit: int | None,
     device: str,
@@ -64,13 +68,15 @@ def denoise(
         source = find_version(connection, version)
     decomposer, said = load_decomposer(root, source, denoiser, device, batch_size, compiled, dry_run)
     facts = installed_versions() | {"device": device_name(decomposer.device)}
-    command = denoise_command(root, source, decomposer.recipe()["method"]["denoiser"][:12])
+    command = denoise_command(root, source, decomposer.recipe()["method"]["denoiser"][:12], store)
     facts |= {"reproduce": command} if command else {}
     request = Request(
         *(source.dataset, source.backbone, variants, where, limit),
         environment=facts,
         provenance=provenance(),
         stored=source.digest,
+        store=store,
+        codec=codec,
     )
     plan = make_plan(root, request, decomposer)
     if not plan.wanted:

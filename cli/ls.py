@@ -21,7 +21,8 @@ VERSIONS = (
     "AS images, c.failed, v.grid_height || '×' || v.grid_width || '×' || v.channels || coalesce(', fine ' || "
     "(v.recipe->>'$.method.clean_grid[0]') || '×' || (v.recipe->>'$.method.clean_grid[1]'), '') AS shape, "
     "(SELECT coalesce(sum(bytes), 0) FROM shards s WHERE s.dataset = v.dataset AND s.backbone = v.backbone "
-    "AND s.digest = v.digest)::BIGINT AS bytes, "
+    "AND s.digest = v.digest)::BIGINT AS bytes, (SELECT string_agg(DISTINCT codec, ', ' ORDER BY codec) FROM shards s "
+    "WHERE s.dataset = v.dataset AND s.backbone = v.backbone AND s.digest = v.digest) AS codec, "
     "c.heldout_r2, c.digest FROM coverage c JOIN versions v ON v.dataset = c.dataset AND v.backbone = c.backbone "
     "AND 'v' || v.number = c.version ORDER BY v.dataset, v.backbone, v.number"
 )

@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 
 import click
 
+from featstore.filters import CODECS
+from featstore.layout import STORES
 from featstore.places import path_of
 from featstore.root import resolve_root
 
-__all__ = ["Place", "Size", "Variants", "as_json", "dry_run", "root", "source_options"]
+__all__ = ["Place", "Size", "Variants", "as_json", "compress", "dry_run", "root", "source_options", "store"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +45,21 @@ class Place(click.ParamType[Path]):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
         """Tell a URL from a path; InputError where it holds credentials."""
         return path_of(value)
+
+
+store = click.option(
+    "--store",
+    type=click.Choice(STORES),
+    default=STORES[0],
+    help="What numbers are kept as; int8 takes half the room, with an error, and is a version of its own.",
+)
+compress = click.option(
+    "--compress",
+    "codec",
+    type=click.Choice(CODECS),
+    default=CODECS[0],
+    help="Lossless filter of the shards written now: smaller, and slower to read.",
+)
 
 
 class Variants(click.ParamType[tuple[str, ...]]):

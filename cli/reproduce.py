@@ -11,10 +11,13 @@ import click
 
 from featstore.compute import Decomposer
 from featstore.errors import InputError, NotInStoreError
+from featstore.layout import FLOAT16
 from featstore.query import restricted
 from featstore.recipe import Recipe
+from featstore.storage import own_parameters
 from featstore.versions import Version, find_version
 
+from . import options as shared
 from .compute import VIEWS, ComputeOptions, load_backbone, make_decomposer
 from .compute_options import compute_options
 from .method import Choice, choose_method
@@ -31,13 +34,14 @@ STAGE1 = ("solver", "views", *(name for name in OPTIONS if name not in ("memory"
 @click.command("build")
 @click.argument("name")
 @compute_options
+@shared.store
 @click.pass_context
 def parsed(context: click.Context, /, **_: Any) -> dict[str, Any]:
     """Read the options of a build."""
     return dict(context.params)
 
 
-def reproduce_command(name: str, options: ComputeOptions, backbone: "Backbone", choice: Choice) -> str:
+def reproduce_command(name: str, options: ComputeOptions, backbone: "Backbone", choice: Choice, store: str) -> str:
     """Return ``featstore build …`` with every option that decides numbers, also those that nobody gave."""
     recipe = backbone.recipe()
     given = {
@@ -57,7 +61,13 @@ def reproduce_command(name: str, options: ComputeOptions, backbone: "Backbone", 
         given["seed"] = options.seed
     if options.method == "stage2":
         given["denoiser"] = choice.reference
+    given |= stored_as(store)
     return shlex.join(["featstore", "build", name, *words(given)])
+
+
+def stored_as(store: str) -> dict[str, str]:
+    """Return --store where it is not at its default."""
+    return {} if store == FLOAT16 else {"store": store}
 
 
 def words(given: Mapping[str, Any]) -> list[str]:
@@ -90,14 +100,19 @@ def weights_of(options: ComputeOptions, backbone: "Backbone") -> str:
     return options.weights if named else str(Path(options.weights).absolute())
 
 
-def denoise_command(root: Path, source: Version, reference: str) -> str | None:
-    """Return the build that makes what ``denoise`` makes of ``source``, None where that one's own is not known."""
+def denoise_command(root: Path, source: Version, reference: str, store: str) -> str | None:
+    """Return the build that makes what ``denoise`` makes of ``source``, kept as ``store``.
+
+    None where that one's own is not known, or where no build does: ``source`` keeps its raw maps as int8.
+    """
     command = recorded(root, source)
     if command is None:
         return None
     known = options_of(command)
+    if known["store"] != FLOAT16:
+        return None
     kept = ("backbone", "weights", "input_size", "stride", "layer", "dtype", "norm", "seed")
-    given = {key: known[key] for key in kept} | {"method": "stage2", "denoiser": reference}
+    given = {key: known[key] for key in kept} | {"method": "stage2", "denoiser": reference} | stored_as(store)
     return shlex.join(["featstore", "build", source.dataset, *words(given)])
 
 
@@ -131,16 +146,16 @@ def decomposer_of(root: Path, version: str, device: str = "auto", batch_size: in
     if command is None:
         raise NotInStoreError(f"{found.name} does not tell by which command it was made: build it again by hand")
     chosen = options_of(command)
-    name = chosen.pop("name")
+    name, _ = chosen.pop("name"), chosen.pop("store")
     compute = replace(ComputeOptions(**chosen), device=device, batch_size=batch_size)
     backbone = load_backbone(compute)
     choice = choose_method(root, name, compute, backbone, compute.method)
     decomposer = make_decomposer(choice.compute, backbone, choice.known)
-    mine = Recipe.of(decomposer.recipe())
-    if mine.digest != found.digest:
-        with restricted(root) as connection:
-            row = connection.execute("SELECT recipe FROM versions WHERE version_id = ?", [found.version_id]).fetchall()
-        theirs = json.loads(row[0][0])
-        other = [key for key in theirs if theirs[key] != mine.parameters().get(key)]
+    mine = Recipe.of(decomposer.recipe()).parameters()
+    with restricted(root) as connection:
+        row = connection.execute("SELECT recipe FROM versions WHERE version_id = ?", [found.version_id]).fetchall()
+    theirs = own_parameters(json.loads(row[0][0]))
+    if mine != theirs:
+        other = [key for key in theirs if theirs[key] != mine.get(key)]
         raise InputError(f"`{command}` makes another version here than {found.name}: they differ in {', '.join(other)}")
     return decomposer

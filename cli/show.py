@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from featstore.compute import FINE
+from featstore.filters import NONE
+from featstore.layout import FLOAT16
 from featstore.versions import describe_version
 
 from . import options
@@ -31,18 +33,21 @@ def show(version: str, root: Path, as_json: bool) -> None:
         emit_json(facts)
         return
     size = sum(shard["bytes"] for shard in facts["shards"])
+    codecs = sorted({shard["codec"] for shard in facts["shards"]})
     stored = {name for shard in facts["shards"] for name in shard["variants"]}
     click.echo(f"{facts['version']}" + (f" ({facts['tag']})" if facts["tag"] else ""))
+    kept = facts["recipe"].get("store", {}).get("dtype", FLOAT16)
     lines = {
         "method": facts["method"],
         "digest": facts["digest"],
         "folder": facts["folder"],
         "created": facts["created_at"].isoformat(sep=" ", timespec="seconds") + " UTC",
         "images": f"{facts['stored']:,} of {facts['images']:,} stored, {facts['failed']:,} failed",
-        "maps": maps_text(facts["grid"], facts["channels"], stored - {FINE}),
-        **({"fine": maps_text(facts["fine_grid"], facts["channels"], {FINE})} if FINE in stored else {}),
+        "maps": maps_text(facts["grid"], facts["channels"], kept, stored - {FINE}),
+        **({"fine": maps_text(facts["fine_grid"], facts["channels"], kept, {FINE})} if FINE in stored else {}),
         "prefix": plural(facts["prefix_tokens"], "token") + " (class and registers)",
-        "shards": f"{len(facts['shards'])}, {bytes_text(size)}",
+        "shards": f"{len(facts['shards'])}, {bytes_text(size)}"
+        + ("" if codecs in ([], [NONE]) else f", {', '.join(codecs)}"),
     }
     for key, value in lines.items():
         click.echo(f"  {key:<9}{value}")
@@ -63,10 +68,10 @@ def show(version: str, root: Path, as_json: bool) -> None:
             click.echo(f"  … and {len(facts['failures']) - SHOWN:,} more")
 
 
-def maps_text(grid: Sequence[int], channels: int, names: Collection[str]) -> str:
+def maps_text(grid: Sequence[int], channels: int, kept: str, names: Collection[str]) -> str:
     """Return shape and names of the variants on one grid."""
     shape = "×".join(map(str, [*(grid or "??"), channels]))
-    return f"{shape} float16 (height × width × channels): {', '.join(sorted(names)) or 'none yet'}"
+    return f"{shape} {kept} (height × width × channels): {', '.join(sorted(names)) or 'none yet'}"
 
 
 def tree(value: dict[str, Any], indent: int) -> None:

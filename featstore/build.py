@@ -138,6 +138,8 @@ def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request
         prefix_tokens=decomposer.prefix_tokens,
         provenance=json.dumps(request.environment, sort_keys=True),
         fine_grid=plan.fine_grid,
+        store=plan.store,
+        codec=plan.codec,
     )
     starts = range(0, len(plan.todo), plan.shard_size)
     for start, number in zip(starts, free_shard_numbers(root, plan.folder), strict=False):

@@ -2,22 +2,25 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from .compute import FINE, VARIANTS, Decomposer, fine_grid
-from .errors import InputError, QueryError
-from .layout import sample_shapes
+from .errors import QueryError
+from .filters import NONE, require
+from .layout import FLOAT16, sample_parts, sample_shapes
 from .manifest import first_line
 from .places import listed
-from .quantise import STORED
 from .query import check_condition, restricted
 from .recipe import Recipe
 from .root import version_folder
+from .storage import stored_recipe
+from .variants import choose_variants
 
 __all__ = ["Plan", "Planned", "Request", "StoredRaw", "images_of", "make_plan"]
 
@@ -31,9 +34,10 @@ class Request:
 
     ``environment`` (library versions, git revision, device, the full command that makes the version again) is written into
     shards and manifest, ``provenance`` (the command line as it was given) into the manifest alone, so that a build that goes
-    on with other words has the same bytes. ``stored`` is the
-    recipe digest of a version whose raw maps are computed on, and only they, in place of images. ``given`` is what the
-    decomposer's ``prepare_given`` takes in place of images, by their SHA-256, and only they.
+    on with other words has the same bytes. ``stored`` is the recipe digest of a version whose raw maps are computed on, and
+    only they, in place of images. ``given`` is what the decomposer's ``prepare_given`` takes in place of images, by their
+    SHA-256, and only they. ``store`` (``float16`` or ``int8``) is part of the recipe; ``codec``, the lossless filter of new
+    shards, is not.
     """
 
     dataset: str
@@ -47,6 +51,8 @@ class Request:
     provenance: dict[str, str] = field(default_factory=dict)
     stored: str | None = None
     given: Mapping[str, Any] | None = None
+    store: str = FLOAT16
+    codec: str = NONE
 
 
 @dataclass(frozen=True)
@@ -92,23 +98,27 @@ class Plan:
     failed_before: int
     todo: tuple[Planned, ...]
     seconds_per_image: float | None
+    store: str = FLOAT16
+    codec: str = NONE
 
     @property
     def bytes_to_write(self) -> int:
-        """How much the shards will take [bytes], headers aside."""
+        """How much the shards will take [bytes], headers aside; with a filter at most."""
         shapes = sample_shapes(self.variants, self.grid, self.fine_grid, self.channels, self.prefix_tokens)
-        return len(self.todo) * STORED.itemsize * sum(map(math.prod, shapes.values()))
+        parts = sample_parts(shapes, self.store, self.codec).values()
+        return len(self.todo) * sum(np.dtype(part.dtype).itemsize * math.prod(part.shape) for part in parts)
 
 
 def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
     """Compare what ``request`` wants with what the manifest lists and the disk holds.
 
-    Raises InputError for a variant the method does not give, QueryError for a wrong ``where``, NotInStoreError for an
-    unknown data set.
+    Raises InputError for a variant the method does not give or a filter that is not installed, QueryError for a wrong
+    ``where``, NotInStoreError for an unknown data set.
     """
-    variants = choose_variants(request.variants, decomposer)
-    recipe = Recipe.of(decomposer.recipe())
+    require(request.codec)
+    variants = choose_variants(request.variants, decomposer, request.store)
     with restricted(root, request.dataset) as connection:
+        recipe = stored_recipe(connection, decomposer.recipe(), request.store, request.stored)
         wanted = wanted_images(connection, request, root)
         have = stored_variants(connection, recipe.digest, root)
         failed = failed_steps(connection, recipe.digest)
@@ -141,21 +151,9 @@ def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
         failed_before=len(given_up),
         todo=tuple(todo),
         seconds_per_image=seconds,
+        store=request.store,
+        codec=request.codec,
     )
-
-
-def choose_variants(asked: Sequence[str], decomposer: Decomposer) -> tuple[str, ...]:
-    """Return the variants to write, in canonical order."""
-    unknown = [name for name in asked if name not in VARIANTS]
-    if unknown:
-        raise InputError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
-    absent = [name for name in asked if name not in decomposer.variants]
-    if absent:
-        hint = "; --clean-grid SIZE asks for it" if absent[0] == FINE and "clean" in decomposer.variants else ""
-        raise InputError(
-            f"method {decomposer.method} does not give {absent[0]!r}, only {', '.join(decomposer.variants)}{hint}"
-        )
-    return tuple(name for name in decomposer.variants if not asked or name in asked)
 
 
 def wanted_images(connection: duckdb.DuckDBPyConnection, request: Request, root: Path) -> list[Planned]:

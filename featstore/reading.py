@@ -32,8 +32,8 @@ class ShardReader:
     """Reads samples of one sealed shard.
 
     The HDF5 library is used once, for shapes and the place of every chunk, and closed again; after that samples are copied
-    out of a memory map, or come from a server, filters undone and int8 made float16 again. Only filters that nothing here knows are left to HDF5.
-    Holds no HDF5 handle, so it may be pickled, forked and used by several threads.
+    out of a memory map, or come from a server; filters are undone and int8 is made float16 again. Only filters that nothing
+    here knows are left to HDF5. Holds no HDF5 handle, so it may be pickled, forked and used by several threads.
     """
 
     def __init__(self, path: Path, verify: bool = False) -> None:

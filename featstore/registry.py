@@ -79,7 +79,7 @@ def commit_shard(root: Path, path: Path, contents: ShardContents, seconds: Mappi
             shard_id = following(connection, "shards", "shard_id")
             shard = {"shard_id": shard_id, "path": path.relative_to(root).as_posix(), "dataset": header.dataset}
             shard |= {"backbone": header.backbone, "digest": header.digest, "variants": list(header.variants)}
-            shard |= {"codec": "none", "samples": len(contents.image_ids), "bytes": contents.bytes}
+            shard |= {"codec": header.codecs, "samples": len(contents.image_ids), "bytes": contents.bytes}
             shard |= {"checksum": contents.digest, "sealed_at": manifest.now()}
             manifest.insert(connection, "shards", [shard])
             manifest.insert(connection, "features", feature_rows(contents, shard_id, seconds), verb="INSERT OR REPLACE")

@@ -29,7 +29,7 @@ AXES = {
 }
 """Labels of the axes, by how many a sample has."""
 
-DECODE = "scale, offset, norm = split({affine}[n], [{channels}, 2 * {channels}]); norm * (scale * this[n] + offset)"
+DECODE = "scale, offset, norm = split({affine}[n], [{one}, {two}]); norm * (scale * this[n] + offset)"
 UNITS = "features: the model's own scale; grid: patches; seconds: s"
 
 
@@ -78,7 +78,9 @@ class ShardWriter:
         for dimension, label in enumerate(AXES[len(part.shape)]):
             made.dims[dimension].label = label
         if affine_name(name) in self.header.parts():
-            made.attrs["decode"] = DECODE.format(affine=affine_name(name), channels=self.header.channels)
+            made.attrs["decode"] = DECODE.format(
+                affine=affine_name(name), one=self.header.channels, two=2 * self.header.channels
+            )
 
     def add(
         self,

@@ -17,6 +17,7 @@ from .errors import WorkerError
 from .recipe import Recipe
 from .run import ShardSpec, run_shard
 from .shard import ShardContents
+from .storage import own_parameters
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -90,10 +91,10 @@ def die_with_parent() -> None:
 
 def check_recipe(decomposer: Decomposer, recipe: str) -> None:
     """Raise WorkerError where a worker would compute other numbers than those the version is of."""
-    mine = Recipe.of(decomposer.recipe())
-    if mine.text == recipe:
+    own = Recipe.of(decomposer.recipe()).parameters()
+    planned = own_parameters(Recipe(recipe, "").parameters())
+    if own == planned:
         return
-    planned, own = Recipe(recipe, "").parameters(), mine.parameters()
     keys = sorted(key for key in planned.keys() | own.keys() if planned.get(key) != own.get(key))
     raise WorkerError(
         f"a worker's recipe is not the version's: they differ in {', '.join(keys)}; "

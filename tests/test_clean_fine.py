@@ -141,7 +141,7 @@ def test_a_build_without_it_has_no_trace_of_it(indexed: Path) -> None:
         tables = {"image_id", "sha256", "checksum", "checksum_prefix", "failures", "stats"}
         assert set(file) == {*PARTS, "prefix_tokens", *tables}
         head = {"format", "format_version", "dataset", "backbone", "digest", "recipe", "provenance"}
-        assert set(file.attrs) == head | {"variants", "grid", "channels", "prefix_count", "units"}
+        assert set(file.attrs) == head | {"variants", "grid", "channels", "prefix_count", "units", "store", "codec"}
     assert describe_version(indexed, "v1")["fine_grid"] is None
     with pytest.raises(NotInStoreError, match="no version of pets/fake stores clean_fine"):
         FeatureDataset(indexed, "pets", backbone="fake", variants=("clean_fine",))
