@@ -205,14 +205,14 @@ def test_verify_finds_a_flipped_bit(root: Path, tmp_path: Path) -> None:
         data[2]
 
 
-def test_filtered_chunks_are_read_through_hdf5(tmp_path: Path) -> None:
+def test_chunks_of_several_samples_are_read_through_hdf5(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((3, 2, 2, 4)).astype(np.float16)
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file.create_dataset("raw", data=values, chunks=(1, 2, 2, 4), compression="gzip")
         file.create_dataset("clean", data=values, chunks=(3, 2, 2, 4))
         file.attrs.update({"format": "featstore", "format_version": 1})
     reader = ShardReader(tmp_path / "s.h5")
-    assert {name: chunks.offsets for name, chunks in reader.chunks.items()} == {"raw": None, "clean": None}
+    assert reader.chunks["clean"].offsets is None
     for row in range(3):
         np.testing.assert_array_equal(reader.read("raw", row), values[row])
         np.testing.assert_array_equal(reader.read("clean", row), values[row])
