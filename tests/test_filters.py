@@ -9,13 +9,20 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from fakes import FakeDecomposer, expected_clean, make_folder
 from numpy.typing import NDArray
 
 from featstore import filters
+from featstore.build import build_version
 from featstore.chunks import Chunks
+from featstore.dataset import FeatureDataset
 from featstore.errors import CorruptError, InputError, NotInStoreError
+from featstore.images import decode
+from featstore.index import index_dataset
+from featstore.plan import Request, make_plan
 from featstore.reading import ShardReader
 from featstore.shard import ShardHeader, ShardWriter
+from featstore.versions import describe_version
 
 GRID, WIDTH = (7, 5), 16
 VARIANTS = ("raw", "clean")
@@ -140,6 +147,9 @@ sys.modules.update({name: None for name in ("hdf5plugin", "numcodecs", "numcodec
 from pathlib import Path
 from featstore.errors import FeatstoreError
 from featstore.filters import require
+from featstore.images import decode
+from featstore.index import index_dataset
+from featstore.plan import Request, make_plan
 from featstore.reading import ShardReader
 for do in (lambda: ShardReader(Path(sys.argv[1])).read("clean", 0), lambda: require(sys.argv[2])):
     try:
@@ -161,6 +171,25 @@ def test_what_is_not_installed_is_named_in_one_line(tmp_path: Path, codec: str) 
     assert read.startswith(f"NotInStoreError {path} has chunks with HDF5 filter 320")
     assert written.startswith(f"InputError {codec} needs the packages of an extra")
     assert all('pip install "featstore-dvt[compress]"' in line for line in (read, written))
+
+
+def test_a_version_may_hold_shards_of_several_filters_and_each_is_made_alike_again(tmp_path: Path) -> None:
+    source = make_folder(tmp_path / "pets", 8)
+    for root in (tmp_path / "a", tmp_path / "b"):
+        index_dataset(root, "pets", source)
+        for count, codec in enumerate(filters.CODECS, 1):
+            request = Request("pets", "fake", limit=2 * count, codec=codec)
+            assert make_plan(root, request, FakeDecomposer()).bytes_to_write == 2 * (4 * 20 + 1) * 8 * 2
+            report = build_version(root, request, FakeDecomposer())
+            assert (report.version, report.computed, report.present) == ("v1", 2, 2 * count - 2)
+    one, other = (sorted(root.rglob("*.h5")) for root in (tmp_path / "a", tmp_path / "b"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+    listed = describe_version(tmp_path / "a", "v1")["shards"]
+    assert [shard["codec"] for shard in listed] == list(filters.CODECS)
+    data = FeatureDataset(tmp_path / "a", "pets", backbone="fake", variants=("clean",), verify=True)
+    for item, path in zip(data, sorted(source.rglob("*.png")), strict=True):
+        expected = expected_clean(decode(path.read_bytes())).astype(np.float16)
+        np.testing.assert_array_equal(item["clean"].permute(1, 2, 0).numpy(), expected)
 
 
 def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:

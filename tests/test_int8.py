@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from fakes import GRID, WIDTH, FakeDecomposer, make_folder
 from numpy.typing import NDArray
+from tinystore import MODEL, STAGE1, call, done, make_trained, photographs
 
 from featstore import int8
 from featstore.build import build_version
@@ -23,6 +26,7 @@ from featstore.index import index_dataset
 from featstore.plan import Request, make_plan
 from featstore.quantise import residual_of
 from featstore.reading import ShardReader
+from featstore.verify import verify_store
 from featstore.versions import describe_version
 
 REQUEST = Request("pets", "fake", store="int8")
@@ -224,6 +228,19 @@ def test_checksums_are_of_what_is_stored(root: Path) -> None:
         damaged.unlink()
 
 
+def test_verify_holds_codes_and_their_rows_against_the_checksums(root: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(root, store)
+    assert verify_store(store).findings == ()
+    path = shards(store, 1)[0]
+    place = ShardReader(path).chunks["affine/artifact"].place(0)
+    assert place is not None
+    data = bytearray(path.read_bytes())
+    data[place[0]] ^= 1
+    path.write_bytes(data)
+    assert any("artifact of row 0" in finding.text for finding in verify_store(store).findings)
+
+
 FOREIGN = """
 import sys, h5py, numpy as np
 with h5py.File(sys.argv[1]) as f:
@@ -250,3 +267,38 @@ def test_plain_h5py_decodes_it_as_the_data_set_says(root: Path, tmp_path: Path) 
     with h5py.File(path) as file:
         assert file["prefix_tokens"].dtype == np.float16
         assert (file.attrs["store"], file.attrs["codec"]) == ("int8", "none")
+
+
+def test_the_command_that_a_version_tells_makes_it_again(tmp_path: Path) -> None:
+    source, kept = photographs(tmp_path / "pets", range(3)), ("--store", "int8", "--compress", "lz4")
+    done("build", "pets", "--source", source, *STAGE1, *kept, "--root", tmp_path / "a")
+    told = describe_version(tmp_path / "a", "v1")
+    command = shlex.split(told["provenance"]["reproduce"])
+    assert command[command.index("--store") + 1] == "int8"
+    assert "--compress" not in command
+    done("index", "pets", "--source", source, "--root", tmp_path / "b")
+    done(*command[1:], "--device", "cpu", "--root", tmp_path / "b")
+    again = describe_version(tmp_path / "b", "v1")
+    assert again["digest"] == told["digest"]
+    assert [version["shards"][0]["codec"] for version in (told, again)] == ["int8+lz4", "int8"]
+    said = done("build", "pets", *STAGE1, "--compress", "zstd", "--dry-run", "--root", tmp_path / "b").out
+    assert "writing zstd, at most " in said
+    assert "int8+lz4" in done("ls", "--root", tmp_path / "a").out
+    assert "int8 (height" in done("show", "v1", "--root", tmp_path / "a").out
+    refused = call("build", "pets", *STAGE1, "--store", "int8", "--variants", "raw,residual", "--root", tmp_path / "b")
+    assert refused.code == 1
+    assert "int8 stores no residual: leave it out" in refused.err
+
+
+def test_what_is_cleaned_from_int8_is_another_version_than_from_float16(tmp_path: Path) -> None:
+    root = make_trained(tmp_path, 6)
+    done("build", "pets", *MODEL, "--method", "raw", "--store", "int8", "--root", root)
+    recipes = []
+    for version in ("v2", "v3"):
+        done("denoise", f"pets/test_vit/{version}", "--denoiser", "d1", "--device", "cpu", "--root", root)
+    for version in ("v4", "v5"):
+        recipes.append(describe_version(root, version)["recipe"])
+    assert recipes[1] == recipes[0] | {"computed_on": int8.RECIPE}
+    assert "reproduce" not in describe_version(root, "v5")["provenance"]
+    schema = json.loads((files("featstore.schemas") / "recipe.schema.json").read_text(encoding="utf-8"))
+    assert "computed_on" in schema["properties"]
