@@ -100,6 +100,8 @@ def tell(report: ExportReport, dry_run: bool) -> None:
     click.echo(f"  read    {report.note}")
     if not dry_run:
         click.echo(f"  took    {seconds_text(report.seconds)}")
+    if report.without:
+        click.echo(f"  without {plural(report.without, 'image')} of which not all of these are stored")
     for item in report.left_out[:SHOWN]:
         click.echo(f"left out {item.image_id}: {item.reason}", err=True)
     if len(report.left_out) > SHOWN:

@@ -1,6 +1,7 @@
 """``featstore import``."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def import_(
     facts: dict[str, Any] = {"input": list(input_size)} if input_size else {}
     if layer is not None:
         facts["layer"] = layer
-    about = {"featstore-dvt": installed("featstore-dvt"), "numpy": installed("numpy")}
+    about = {"featstore-dvt": installed("featstore-dvt"), "numpy": installed("numpy"), "reproduce": again(folder)}
     request = ImportRequest(
         *(folder, name, backbone, form), facts=facts, environment=about, provenance=provenance(), **given
     )
@@ -80,6 +81,19 @@ def import_(
     else:
         tell(report, name, dry_run)
     return FAILED if report.failed or report.unmatched else 0
+
+
+def again(folder: Path) -> str:
+    """Return the command that imports the same again, wherever it is called from."""
+    context, words = click.get_current_context(), []
+    for option in context.command.params:
+        value = context.params.get(option.name or "")
+        if not isinstance(option, click.Option) or option.name in ("root", "dry_run", "as_json") or value in (None, ()):
+            continue
+        if isinstance(value, tuple):
+            value = ("x" if isinstance(option.type, options.Size) else ",").join(map(str, value))
+        words += [option.opts[0], str(value)]
+    return shlex.join(["featstore", "import", str(folder.expanduser().absolute()), *words])
 
 
 def tell(report: ImportReport, dataset: str, dry_run: bool) -> None:

@@ -37,7 +37,10 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export did; counts are images, ``bytes`` are of the arrays. ``present`` were there from before."""
+    """What an export did; counts are images, ``bytes`` are of the arrays.
+
+    ``present`` were there from before; of ``without``, chosen too, the version does not store all variants asked for.
+    """
 
     version: str
     format: str
@@ -47,6 +50,7 @@ class ExportReport:
     images: int
     written: int
     present: int
+    without: int
     bytes: int
     left_out: tuple[LeftOut, ...]
     note: str
@@ -94,6 +98,7 @@ def export_version(
         images=total,
         written=count,
         present=total - count,
+        without=source.without,
         bytes=count * source.sample_bytes,
         left_out=tuple(form.left_out),
         note=form.note,

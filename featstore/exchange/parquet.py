@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .formats import LeftOut, Part, ReadTask, Task, chunks, own_export, require_package
 from .matching import Entry
-from .source import PREFIX, Sample
+from .source import PREFIX
 
 __all__ = ["Reader", "Writer"]
 
@@ -58,7 +58,6 @@ class Writer:
 
     def write(self, part: Part) -> None:
         """Write one file, a row group at a time."""
-        maps = [column for name in self.source.shapes for column in (name, f"{name}_shape")]
         schema = self.schema.with_metadata({"featstore": json.dumps(self.task.about, ensure_ascii=False)})
         options = {"compression": "none", "use_dictionary": ["split", "label"], "write_statistics": list(FACTS)}
         with (
@@ -66,16 +65,24 @@ class Writer:
             self.pq.ParquetWriter(temporary, schema, **options) as writer,
         ):
             for _, start, stop in chunks(part.stop - part.start, self.group):
-                rows = [self.row(s) for s in self.source.samples(part.start + start, part.start + stop)]
-                columns = {name: [row[name] for row in rows] for name in (*FACTS, *maps)}
+                columns = self.columns(part.start + start, part.start + stop)
                 writer.write_table(self.pa.table(columns, schema=schema), row_group_size=self.group)
 
-    def row(self, sample: Sample) -> dict[str, Any]:
-        """Return one image's row."""
-        row: dict[str, Any] = {name: sample.facts[name] for name in FACTS}
-        for name, values in sample.arrays.items():
-            row |= {name: values.tobytes(), f"{name}_shape": list(values.shape)}
-        return row
+    def columns(self, start: int, stop: int) -> dict[str, Any]:
+        """Return the columns of a row group; the maps' bytes are copied once, to where Arrow takes them from."""
+        held = {name: np.empty((stop - start, *shape), self.source.dtype) for name, shape in self.source.shapes.items()}
+        facts = []
+        for row, sample in enumerate(self.source.samples(start, stop)):
+            facts.append(sample.facts)
+            for name, values in sample.arrays.items():
+                held[name][row] = values
+        columns: dict[str, Any] = {name: [fact[name] for fact in facts] for name in FACTS}
+        for name, values in held.items():
+            ends = np.arange(len(values) + 1, dtype=np.int32) * (values.nbytes // len(values))
+            buffers = [None, self.pa.py_buffer(ends), self.pa.py_buffer(values)]
+            columns[name] = self.pa.Array.from_buffers(self.pa.binary(), len(values), buffers)
+            columns[f"{name}_shape"] = [list(values.shape[1:])] * len(values)
+        return columns
 
     def finish(self) -> None:
         """Every file says all of itself."""

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ __all__ = ["DTYPES", "PREFIX", "Sample", "Source", "Wanted", "open_source"]
 DTYPES = ("float16", "float32")
 FACTS = ("image_id", "sha256", "path", "split", "splits", "label", "width", "height", "mask_path")
 BLOCK = 1024
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Source:
         self.recipe: dict[str, Any] = json.loads(chosen.recipe)
         self.provenance: dict[str, Any] = facts["provenance"]
         self.source: str = facts["source"]
+        self.without: int = facts["without"]
         self.pool = ShardPool(chosen.shards, limit=64, verify=True)
         self.block: tuple[int, list[dict[str, Any]]] = (-1, [])
         self.lock = Lock()
@@ -82,14 +86,9 @@ class Source:
     @cached_property
     def paths(self) -> list[str]:
         """Every image's path below the data set's folder, or absolute, in order."""
-        return [
-            path.relative_to(self.source).as_posix() if below(path, self.source) else str(path) for path in self.files
-        ]
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """Return where every image lies."""
-        return self.chosen.images
+        with restricted(self.root, self.version.dataset) as connection:
+            known = dict(connection.execute("SELECT image_id, path FROM images").fetchall())
+        return [known[name] for name in self.image_ids]
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -156,14 +155,19 @@ class Source:
         return Sample(number, self.facts(number), arrays)
 
     def samples(self, start: int, stop: int) -> Iterator[Sample]:
-        """Yield samples ``start`` to ``stop`` - 1, one in memory at a time."""
-        for number in range(start, stop):
-            yield self.read(number)
-
-
-def below(path: Path, folder: str) -> bool:
-    """Whether a path lies below a folder."""
-    return path.is_relative_to(folder)
+        """Yield samples ``start`` to ``stop`` - 1 in order, reading a few ahead."""
+        jobs: deque[Future[Sample]] = deque()
+        with ThreadPoolExecutor(AHEAD) as pool:
+            try:
+                for number in range(start, stop):
+                    jobs.append(pool.submit(self.read, number))
+                    if len(jobs) > AHEAD:
+                        yield jobs.popleft().result()
+                while jobs:
+                    yield jobs.popleft().result()
+            finally:
+                for job in jobs:
+                    job.cancel()
 
 
 def open_source(root: Path, wanted: Wanted, among: Sequence[str] = VARIANTS) -> Source:
@@ -192,9 +196,24 @@ def open_source(root: Path, wanted: Wanted, among: Sequence[str] = VARIANTS) -> 
     if wanted.prefix and not version.prefix_tokens:
         raise NotInStoreError(f"{version.name} holds no prefix tokens: its backbone has none; leave out --prefix")
     names = (root, version.dataset, version.backbone, variants, f"v{version.number}", wanted.where)
-    chosen = first(select_samples(*names), wanted.limit)
+    chosen = select_samples(*names)
     facts = {"provenance": json.loads(provenance), "source": source}
-    return Source(root, replace(wanted, variants=variants), chosen, facts)
+    facts["without"] = (
+        0 if set(variants) <= everywhere else count_all(root, version, wanted.where) - len(chosen.image_ids)
+    )
+    return Source(root, replace(wanted, variants=variants), first(chosen, wanted.limit), facts)
+
+
+def count_all(root: Path, version: Version, where: str | None) -> int:
+    """Return how many images a version holds anything of, among those for which the condition holds."""
+    with restricted(root, version.dataset) as connection:
+        return int(
+            connection.execute(
+                "SELECT count(*) FROM (SELECT * FROM stored WHERE backbone = ? AND version = ?) AS stored "
+                f"WHERE ({where or 'true'}\n)",
+                [version.backbone, f"v{version.number}"],
+            ).fetchall()[0][0]
+        )
 
 
 def first(chosen: Selection, limit: int | None) -> Selection:

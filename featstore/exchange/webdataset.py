@@ -51,6 +51,7 @@ class Writer:
             self.task.folder.put(part.names[0]) as temporary,
             tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
         ):
+            tar.copybufsize = 2**22  # type: ignore[attr-defined]
             for sample in self.source.samples(part.start, part.stop):
                 for ending, data in self.members(sample):
                     member = tarfile.TarInfo(f"{self.keys[sample.number]}.{ending}")
