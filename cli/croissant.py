@@ -16,9 +16,7 @@ __all__ = ["croissant"]
 
 @click.command()
 @click.argument("version")
-@click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="[default: the version's own]"
-)
+@click.option("--output", type=options.Place(local=True), metavar="FOLDER", help="[default: the version's own]")
 @click.option("--license", metavar="URL", help="Under which the features may be used.")
 @click.option("--url", metavar="URL", help="The data set's page.")
 @click.option("--creator", metavar="NAME", help="Who made it.")

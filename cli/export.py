@@ -23,7 +23,7 @@ SHOWN = 10
 @click.command()
 @click.argument("version")
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", required=True, help="A folder of its own.")
+@click.option("--output", type=options.Place(local=True), metavar="DIR", required=True, help="A folder of its own.")
 @click.option(
     "--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all stored]"
 )

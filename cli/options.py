@@ -8,7 +8,7 @@ import click
 
 from featstore.filters import CODECS
 from featstore.layout import STORES
-from featstore.places import path_of
+from featstore.places import as_remote, path_of
 from featstore.root import resolve_root
 
 __all__ = ["Place", "Size", "Variants", "as_json", "compress", "dry_run", "root", "source_options", "store"]
@@ -42,9 +42,18 @@ class Place(click.ParamType[Path]):
 
     name = "PATH"
 
+    def __init__(self, local: bool = False) -> None:
+        """``local`` takes no URL."""
+        self.local = local
+
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
         """Tell a URL from a path; InputError where it holds credentials."""
-        return path_of(value)
+        path = path_of(value)
+        if self.local and as_remote(path) is not None:
+            self.fail(
+                f"{path} is a URL, this writes a local folder: give one, and copy it afterwards", parameter, context
+            )
+        return path
 
 
 store = click.option(

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from featstore.pairs import PairSet, open_pairs
+from featstore.root import require_local
 
 from . import options
 from .distributed import joined
@@ -116,6 +117,7 @@ def train(
     """
     import dvt
 
+    require_local(root, "training, which writes as it goes,")
     pairs = open_pairs(root, name, dvt.backbone_id(backbone), version, where, heldout)
     with joined(device) as member:
         place = dvt.choose_device(member.device)

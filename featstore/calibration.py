@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import CorruptError, DecodeError, RemoteError
 from .images import decode
-from .places import path_of
+from .places import stored_path
 from .plan import Planned, images_of
 from .query import restricted
 from .reading import ShardPool
@@ -78,7 +78,7 @@ def decoded(images: list[Planned]) -> Iterator[NDArray[np.uint8]]:
     """Yield the images (h, w, 3) that can be read and are what was indexed; the build itself tells of the others."""
     for image in images:
         try:
-            data = path_of(image.path).read_bytes()
+            data = stored_path(image.path).read_bytes()
             if hashlib.sha256(data).hexdigest() == image.sha256:
                 yield decode(data)
         except RemoteError:

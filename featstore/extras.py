@@ -18,7 +18,7 @@ from .crops import Part
 from .errors import DecodeError, NotInStoreError, RemoteError
 from .images import decode
 from .masks import read_depth, read_mask
-from .places import path_of
+from .places import stored_path
 from .versions import Version
 
 __all__ = ["Extras", "Wanted"]
@@ -133,7 +133,7 @@ def paths_of(paths: Sequence[Path | None]) -> NDArray[np.bytes_]:
 
 def located(column: NDArray[np.bytes_], place: int) -> Path:
     """Return a path of such a column."""
-    return path_of(os.fsdecode(column.item(place)))
+    return stored_path(os.fsdecode(column.item(place)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from . import manifest, sources
 from .errors import DecodeError, InputError, RemoteError
 from .images import probe
 from .masks import probe_mask
-from .places import as_remote, listed, path_of
+from .places import as_remote, listed, stored_path
 from .records import ImageRecord, Problem
 from .revisions import COLUMNS, Previous, Row, previous, record
 from .root import check_name, ensure_root
@@ -69,7 +69,7 @@ def locate(dataset: str, source: Path | None, layout: str | None, before: Previo
     """Return the folder to index and what reads it."""
     if source is None:
         layout = layout or before.layout or None
-        source = path_of(before.source) if before.source else (sources.get(layout).home if layout else None)
+        source = stored_path(before.source) if before.source else (sources.get(layout).home if layout else None)
     if source is None:
         raise InputError(f"{dataset} has not been indexed yet: say where it lies with --source DIR")
     folder = listed(source.expanduser().absolute())

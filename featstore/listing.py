@@ -56,11 +56,14 @@ def to_seconds(stamp: Any) -> float | None:
 
 
 class Listing:
-    """All files below one place, by URL, as they were when it was asked; None where only the name is told."""
+    """All files below one place, by URL, as they were when it was asked; None where only the name is told.
+
+    A place without files is taken for none, as object stores do.
+    """
 
     def __init__(self, url: str, files: Mapping[str, Status | None]) -> None:
         self.prefix, self.files = url.rstrip("/") + "/", files
-        self.folders: dict[str, list[str]] = {url: []}
+        self.folders: dict[str, list[str]] = {url: []} if files else {}
         for path in files:
             self.enter(path)
 

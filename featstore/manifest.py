@@ -17,7 +17,8 @@ import duckdb
 
 from .errors import CorruptError, LockedError, NotInStoreError, StoreError
 from .places import as_remote
-from .working_copy import changed_copy, require_copy
+from .transport import READ_ONLY
+from .working_copy import changed_copy, derived_copy, require_copy
 
 __all__ = [
     "insert",
@@ -115,11 +116,18 @@ def is_current(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str |
     return schema(connection, path, catalog) == migrations()[-1][0]
 
 
-def upgrade(root: Path) -> None:
-    """Bring the manifest of an older featstore to the newest schema; raises StoreError where it may not be written."""
+def upgrade(root: Path) -> Path:
+    """Bring the manifest of an older featstore to the newest schema and return its path, as ``require`` does.
+
+    Of a remote one that can only be read, the copy. Raises StoreError where it may not be written.
+    """
+    remote = as_remote(manifest_path(root))
     try:
+        if remote is not None and remote.protocol in READ_ONLY:
+            return derived_copy(remote, f"schema-{migrations()[-1][0]}", migrate_file)
         with writing(root):
             pass
+        return require(root)
     except LockedError:
         raise
     except StoreError as error:
@@ -138,6 +146,15 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             connection.execute(sql)
             connection.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [number, name, now()])
             connection.commit()
+
+
+def migrate_file(path: Path) -> None:
+    """Bring a manifest that nobody else has open to the newest schema."""
+    connection = duckdb.connect(str(path), config=dict(STORAGE))
+    try:
+        migrate(connection, path)
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -185,7 +202,7 @@ def reading(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         if not is_current(connection, path):
             connection.close()
-            upgrade(root)
+            path = upgrade(root)
             connection = patiently(lambda: duckdb.connect(str(path), read_only=True), path)
         yield connection
     finally:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .errors import NotInStoreError
 from .images import decode
-from .places import path_of
+from .places import stored_path
 from .query import restricted
 from .reading import ShardReader
 from .sealing import write_bytes
@@ -63,7 +63,7 @@ def entries(root: Path, name: str, limit: int) -> list[tuple[str, Path, Path, in
         ).fetchall()
     if not found:
         raise NotInStoreError(f"{name} holds no image with raw, clean and artifact: build it with all variants")
-    return [(row[0], path_of(row[1]) / row[2], root / row[3], row[4]) for row in found]
+    return [(row[0], stored_path(row[1]) / row[2], root / row[3], row[4]) for row in found]
 
 
 def load(entry: tuple[str, Path, Path, int]) -> Row:

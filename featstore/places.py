@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from .errors import InputError
 from .remote import RemotePath
 
-__all__ = ["as_remote", "is_url", "listed", "path_of"]
+__all__ = ["as_remote", "is_url", "listed", "path_of", "stored_path"]
 
 WHERE = (
     "credentials belong in the environment (AWS_ACCESS_KEY_ID …), the protocol's own files or fsspec's configuration"
@@ -22,18 +22,21 @@ def is_url(text: str) -> bool:
 
 
 def path_of(path: str | os.PathLike[str] | RemotePath) -> Path:
-    """Return what ``path`` names: a pathlib.Path, or behind a URL what has its interface.
+    """Return what a person's ``path`` names: a pathlib.Path, or behind a URL what has its interface.
 
     Raises InputError for a URL that holds credentials or a query: what is given here is written into manifests and logs.
     """
     if isinstance(path, RemotePath):
         return cast(Path, path)
     text = os.fspath(path)
-    if not is_url(text):
-        return Path(text)
     if text.lower().startswith("file://"):
         return Path(unquote(urlsplit(text).path))
-    return cast(Path, RemotePath(check_url(text)))
+    return stored_path(check_url(text) if is_url(text) else text)
+
+
+def stored_path(text: str) -> Path:
+    """Return what a path of the manifest names, whose last part may hold any character."""
+    return cast(Path, RemotePath(text)) if is_url(text) else Path(text)
 
 
 def check_url(text: str) -> str:

@@ -70,12 +70,11 @@ def restricted(
     path = require(root)
     connection = duckdb.connect(":memory:")
     try:
-        attach = "ATTACH '" + str(path).replace("'", "''") + "' AS manifest (READ_ONLY)"
-        patiently(lambda: connection.execute(attach), path)
+        patiently(lambda: connection.execute(attach(path)), path)
         if not is_current(connection, path, "manifest"):
             connection.execute("DETACH manifest")
-            upgrade(root)
-            patiently(lambda: connection.execute(attach), path)
+            path = upgrade(root)
+            patiently(lambda: connection.execute(attach(path)), path)
         if dataset is not None:
             check_dataset(connection, dataset)
         condition = "dataset = '" + dataset.replace("'", "''") + "'" if dataset is not None else "true"
@@ -88,6 +87,11 @@ def restricted(
         yield connection
     finally:
         connection.close()
+
+
+def attach(path: Path) -> str:
+    """Return the SQL that attaches a manifest read-only."""
+    return "ATTACH '" + str(path).replace("'", "''") + "' AS manifest (READ_ONLY)"
 
 
 def check_dataset(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:

@@ -188,7 +188,9 @@ class RemotePath:
 
     def read_bytes(self) -> bytes:
         """Return the whole file."""
-        data: bytes = call(self.url, lambda fs: fs.cat_file(native(self.url)))
+        # Told to use several connections, s3fs would ask for the size first.
+        options = {"max_concurrency": 1} if self.protocol in ("s3", "s3a") else {}
+        data: bytes = call(self.url, lambda fs: fs.cat_file(native(self.url), **options))
         return data
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:

@@ -17,7 +17,7 @@ from .lease import hold_lease
 from .places import as_remote, path_of
 from .transport import READ_ONLY
 
-__all__ = ["build_lock", "check_name", "ensure_root", "hold_lock", "resolve_root", "version_folder"]
+__all__ = ["build_lock", "check_name", "ensure_root", "hold_lock", "require_local", "resolve_root", "version_folder"]
 
 ENVIRONMENT = "FEATSTORE_ROOT"
 DEFAULT = "feature-store"
@@ -57,6 +57,12 @@ def ensure_root(root: Path) -> Path:
         message = f"cannot write to the store {root}: {reason}; choose another with --root or {ENVIRONMENT}"
         raise StoreError(message) from error
     return root
+
+
+def require_local(root: Path, doing: str) -> None:
+    """Raise InputError where the store is behind a URL and ``doing`` works on files of this machine alone."""
+    if as_remote(root) is not None:
+        raise InputError(f"{doing} needs a store on a local disk: copy {root} to one and give that as --root")
 
 
 def check_name(name: str) -> str:

@@ -16,7 +16,7 @@ from .compute import Decomposer, Decomposition
 from .errors import CorruptError, DecodeError, InputError, NotInStoreError, RemoteError
 from .images import decode
 from .packing import PackedSample, pack_sample
-from .places import path_of
+from .places import stored_path
 from .plan import Planned, StoredRaw
 from .quantise import quantise, to_half
 from .reading import PREFIX, ShardReader
@@ -104,7 +104,7 @@ def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
     if image.stored is not None:
         return load_stored(image, image.stored, decomposer)
     try:
-        data = path_of(image.path).read_bytes()
+        data = stored_path(image.path).read_bytes()
     except RemoteError:
         raise
     except OSError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .compute import VARIANTS
 from .errors import InputError, NotInStoreError, QueryError
 from .manifest import first_line
-from .places import path_of
+from .places import stored_path
 from .query import check_condition, restricted
 from .versions import Version, find_version, list_versions
 
@@ -61,7 +61,7 @@ def select_samples(
             rows = connection.execute(sql, known).fetchall()
         except duckdb.Error as error:
             raise QueryError(f"where={where!r}: {first_line(str(error))}") from error
-        source = path_of(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
+        source = stored_path(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
         recipe = connection.execute("SELECT recipe FROM versions WHERE version_id = ?", [chosen.version_id]).fetchall()
     if not rows:
         raise NotInStoreError(f"no stored image of {chosen.name} is left by where={where!r}")

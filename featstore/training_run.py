@@ -8,7 +8,7 @@ from typing import Any
 
 from .manifest import plain
 from .recipe import Recipe
-from .root import hold_lock
+from .root import hold_lock, require_local
 from .sealing import storing, sweep, write_bytes, write_text
 
 __all__ = ["TrainingRun"]
@@ -22,6 +22,7 @@ class TrainingRun:
     """
 
     def __init__(self, root: Path, dataset: str, backbone: str, recipe: Recipe) -> None:
+        require_local(root, "training, which writes as it goes,")
         self.recipe = recipe
         self.folder = root / dataset / backbone / "denoisers" / recipe.digest[:12]
         self.checkpoint = self.folder / "checkpoint.safetensors"

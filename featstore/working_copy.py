@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -40,6 +40,21 @@ def copy_of(path: RemotePath, status: Status) -> Path:
             temporary.unlink(missing_ok=True)
         forget_others(local)
     return local
+
+
+def derived_copy(path: RemotePath, name: str, change: Callable[[Path], None]) -> Path:
+    """Return a local copy of the file as it is now that ``change`` was let loose on, for what can only be read."""
+    local = fetched(path)
+    made = local.with_name(f"{local.stem}-{name}{local.suffix}")
+    if not made.is_file():
+        temporary = local.with_name(f".{uuid.uuid4().hex}")
+        try:
+            shutil.copyfile(local, temporary)
+            change(temporary)
+            temporary.replace(made)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return made
 
 
 def folder_of(path: RemotePath) -> Path:

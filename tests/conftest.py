@@ -1,11 +1,21 @@
 """What every test gets: a home of its own, no store from outside, no network."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from servers import S3, Log
+
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "open-sesame",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -48,3 +58,38 @@ def readable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from readable import make_readable
 
     return make_readable(tmp_path_factory.mktemp("readable"))
+
+
+@pytest.fixture(scope="session")
+def s3_log() -> "Log":
+    """What the S3 server of this session was asked, and what it is to do wrong."""
+    from servers import Log
+
+    return Log()
+
+
+@pytest.fixture(scope="session")
+def s3_server(s3_log: "Log") -> "Iterator[S3]":
+    """An S3 server on this machine."""
+    from servers import S3
+
+    with S3(s3_log) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: "S3", s3_log: "Log", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Iterator[str]":
+    """The URL of a bucket of one's own, credentials for it in the environment, a cache of one's own."""
+    import uuid
+
+    import boto3
+
+    for name, value in S3_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    name = f"bucket-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    s3_log.clear()
+    yield f"s3://{name}"
+    s3_log.trouble = lambda method, path: ""
