@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +43,11 @@ def ensure_root(root: Path) -> Path:
     remote = as_remote(root)
     if remote is not None and remote.protocol in READ_ONLY:
         raise StoreError(f"the store {root} can only be read: {remote.protocol}:// has no way to write")
-    probe = root / f".write-{socket.gethostname()}-{os.getpid()}"
+    probe = root / f".write-{uuid.uuid4().hex}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except RemoteError:
         raise
     except OSError as error:

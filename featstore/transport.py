@@ -125,7 +125,9 @@ def call(url: str, do: Callable[[Any], T], tries: int | None = None) -> T:
 def lasting(error: BaseException, url: str) -> Exception | None:
     """Return what an error means that trying again does not mend; None for a lost connection."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error  # HTTP hides it so
-    status = getattr(cause, "status", None)
+    told = getattr(cause, "response", None)  # botocore's
+    code = told.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(told, dict) else None
+    status = code or getattr(cause, "status", None)
     name = type(cause).__name__
     if isinstance(cause, (FeatstoreError, *BUGS)):
         return cause
