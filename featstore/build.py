@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .builds import end_build
+from .committing import Committer, together
 from .compute import Decomposer
 from .engine import make_shards
 from .manifest import interruptible
 from .plan import Plan, Request, make_plan
-from .registry import adopt, commit_shard, forget_damaged, free_shard_numbers, register_version
+from .registry import adopt, forget_damaged, free_shard_numbers, register_version
 from .root import build_lock, ensure_root
 from .run import ShardSpec
 from .sealing import sweep, write_text
@@ -77,9 +78,9 @@ def build_version(
         listener.started(plan)
         computed = failed = shards = size = 0
         specs = list(shard_specs(root, plan, decomposer, request))
-        with closing(make_shards(specs, decomposer, workers, listener.advanced)) as made:
+        with Committer(root) as committer, closing(make_shards(specs, decomposer, workers, listener.advanced)) as made:
             for spec, contents, took in made:
-                commit_shard(root, spec.path, contents, took)
+                committer.add(spec.path, contents, took)
                 computed += len(contents.image_ids)
                 failed += len(contents.failures)
                 if contents.image_ids:
@@ -117,7 +118,8 @@ def recover(root: Path, plan: Plan, request: Request, decomposer: Decomposer, li
     for path in damaged:
         listener.said(f"{path} is missing or cut short: its images are computed again")
         (root / path).unlink(missing_ok=True)
-    adopted, foreign = adopt(root, plan)
+    with together(root):
+        adopted, foreign = adopt(root, plan)
     for line in foreign:
         listener.said(line)
     if adopted:

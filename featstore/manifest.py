@@ -4,6 +4,7 @@ import json
 import math
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -36,6 +37,7 @@ __all__ = [
 FILE = "manifest.duckdb"
 STORAGE = {"storage_compatibility_version": "v1.2.0"}  # so that older DuckDB releases open it too
 WAIT = 30.0
+HELD = threading.local()
 BUSY = ("Could not set lock", "different configuration", "Unique file handle conflict", "already attached")
 
 
@@ -175,6 +177,10 @@ def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     The manifest is created or migrated first where needed; a remote one is changed in a copy, whose upload is the commit.
     Raises LockedError, StoreError, CorruptError.
     """
+    held: dict[Path, duckdb.DuckDBPyConnection] = getattr(HELD, "connections", {})
+    if root in held:  # see ``committing``
+        yield held[root]
+        return
     remote = as_remote(manifest_path(root))
     with changed_copy(remote) if remote is not None else nullcontext(manifest_path(root)) as path:
         connection = patiently(lambda: duckdb.connect(str(path), config=dict(STORAGE)), path)

@@ -51,10 +51,6 @@ class RemotePath:
     def __truediv__(self, below: object) -> "RemotePath":
         return RemotePath(f"{self.url.rstrip('/')}/{below}" if self.pure.name else f"{self.base}/{below}", self.listing)
 
-    def joinpath(self, *below: object) -> "RemotePath":
-        """Return the place below."""
-        return self / "/".join(map(str, below))
-
     @property
     def name(self) -> str:
         """Return the last part."""

@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from filecmp import cmp
 from hashlib import blake2b
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def changed_copy(path: RemotePath) -> Iterator[Path]:
             if before is not None:
                 shutil.copyfile(copy_of(path, before), mine)
             yield mine
+            if before is not None and cmp(copy_of(path, before), mine, shallow=False):
+                return
             lease.check()
             path.upload(mine)
             after = folder_of(path) / f"{name_of(path.stat())}{path.suffix}"

@@ -168,7 +168,7 @@ def test_a_sealed_shard_that_was_not_listed_is_taken_in(indexed: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("featstore.build.commit_shard", die)
+        patch.setattr("featstore.committing.commit_shard", die)
         with pytest.raises(KeyboardInterrupt):
             build_version(indexed, REQUEST, fine())
     decomposer = fine()
