@@ -57,6 +57,7 @@ class Ranges:
 
     def __init__(self, path: RemotePath) -> None:
         """Ask for size and tag; raises FileNotFoundError, PermissionError, RemoteError."""
+        path = RemotePath(path.url)  # as it is now, whatever a listing said
         status = path.stat()
         self.path, self.size, self.tag = path, status.st_size, status.tag
         self.cache = open_cache()

@@ -114,6 +114,8 @@ class ShardReader:
         if expected is not None:
             # What was looked at is what is handed out.
             stored = [part if part.flags.writeable else part.copy() for part in stored]
+            if checksum(*stored) != expected and self.remote is not None:  # it may be the cache that is damaged
+                stored = [self.stored(part, row, kept=False).copy() for part in self.parts[name]]
             if checksum(*stored) != expected:
                 raise CorruptError(
                     f"{self.path}: {name} of row {row} is not what was written: build again without the file"
@@ -122,8 +124,11 @@ class ShardReader:
             return decode(stored[0], stored[1], window)
         return stored[0] if window is None else stored[0][window]
 
-    def stored(self, part: str, row: int) -> NDArray[Any]:
-        """Return a sample of one data set as it is stored, filters undone: a view of the map, or its own, writeable memory."""
+    def stored(self, part: str, row: int, kept: bool = True) -> NDArray[Any]:
+        """Return a sample of one data set as it is stored, filters undone: a view of the map, or its own, writeable memory.
+
+        ``kept`` False passes over what the cache has of a remote shard.
+        """
         chunks = self.chunks[part]
         place = chunks.place(row)
         if place is None:
@@ -132,9 +137,11 @@ class ShardReader:
                 return np.ascontiguousarray(file[part][row])
         try:
             if self.remote is not None:
-                return chunks.sample(self.remote.read(*place), 0, place[1])
+                return chunks.sample(self.remote.read(*place, kept), 0, place[1])
             return chunks.sample(self.map or self.open_map(), *place)
         except ValueError as error:
+            if self.remote is not None and kept and not isinstance(error, CorruptError):
+                return self.stored(part, row, kept=False)
             raise CorruptError(f"{self.path}: {part} of row {row}: {error}; build again without the file") from error
 
     def places(self, names: Iterable[str], row: int) -> Iterator[tuple[Ranges, int, int]]:

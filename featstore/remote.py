@@ -178,7 +178,7 @@ class RemotePath:
         """Yield files at any depth by a pattern of their names."""
         whole = self if self.listing else self.listed()
         for url in whole.listing.files if whole.listing else ():
-            path = RemotePath(url, whole.listing)
+            path = RemotePath(url, self.listing)
             if whole.pure in path.pure.parents and fnmatchcase(path.name, pattern):
                 yield path
 

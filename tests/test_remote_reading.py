@@ -1,5 +1,6 @@
 """Reading samples from a store behind a URL: by parts, through a bounded cache, in any process."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -111,7 +112,10 @@ def test_workers_read_what_one_process_reads(start: str, remote: Path, plain: Pa
 
 
 def taken(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "taken")
+    with (folder / "taken").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # nobody writes while it is weighed
+        found = [path for path in folder.rglob("*") if path.name != "taken"]
+        return sum(path.stat().st_size for path in found if path.is_file())
 
 
 def test_the_cache_keeps_to_its_bound(
