@@ -15,11 +15,14 @@ from .croissant import croissant
 from .denoise import denoise
 from .diff import diff
 from .export import export
+from .gc import gc
 from .import_ import import_
 from .index import index
 from .ls import ls
 from .query import query
+from .rm import rm
 from .show import show
+from .tag import tag
 from .train import train
 from .verify import verify
 
@@ -42,7 +45,24 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (index, build, train, denoise, query, ls, show, export, import_, diff, croissant, verify, bench):
+for command in (
+    index,
+    build,
+    train,
+    denoise,
+    query,
+    ls,
+    show,
+    export,
+    import_,
+    diff,
+    croissant,
+    verify,
+    tag,
+    rm,
+    gc,
+    bench,
+):
     cli.add_command(command)
 
 

@@ -50,7 +50,6 @@ def write_croissant(
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with (
-        storing(folder),
         sealed(folder / IMAGES) as temporary,
         restricted(root, writable=temporary) as connection,
     ):

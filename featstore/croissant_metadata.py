@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from .croissant_tables import IMAGES, SHARDS, Column, Listed
 from .difference import flatten
+from .places import as_remote
 from .root import version_folder
 from .versions import Version
 
@@ -127,7 +129,7 @@ def distribution(told: Described, by: Authorship, root: Path, folder: Path, reci
     ]
     if many:
         places = sorted({Path(shard.path).parent for shard in told.shards})
-        patterns = [os.path.relpath(root / place, folder) for place in places]
+        patterns = [address(root / place, by, root, folder) for place in places]
         found.append(
             {
                 "@type": "cr:FileSet",
@@ -142,9 +144,15 @@ def distribution(told: Described, by: Authorship, root: Path, folder: Path, reci
 
 
 def address(path: Path, by: Authorship, root: Path, folder: Path) -> str:
-    """Return where a file is found: below the base URL, else from the metadata's folder on."""
-    if by.base_url and path.is_relative_to(root):
-        return f"{by.base_url.rstrip('/')}/{path.relative_to(root).as_posix()}"
+    """Return where a file is found: below the base URL, else from the metadata's folder on, else its own URL."""
+    with suppress(ValueError):
+        if by.base_url:
+            return f"{by.base_url.rstrip('/')}/{path.relative_to(root).as_posix()}"
+    remote = as_remote(path)
+    if remote is not None:
+        with suppress(ValueError):
+            return remote.relative_to(folder).as_posix()
+        return str(remote)
     return Path(os.path.relpath(path, folder)).as_posix()
 
 

@@ -11,6 +11,7 @@ import duckdb
 from . import manifest
 from .compute import VARIANTS
 from .errors import CorruptError
+from .places import as_remote
 from .query import document
 from .sealing import sealed, storing
 from .versions import STATISTICS, Version
@@ -131,7 +132,7 @@ def write_shards(root: Path, shards: Sequence[Listed], path: Path, advanced: Cal
 
 def earlier(path: Path) -> dict[tuple[str, int, str | None], str]:
     """Return what an earlier table says: SHA-256 by path, size and checksum; nothing where none can be read."""
-    if not path.is_file():
+    if as_remote(path) is not None or not path.is_file():
         return {}
     try:
         with duckdb.connect() as connection:

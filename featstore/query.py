@@ -9,7 +9,7 @@ import duckdb
 from .errors import NotInStoreError, QueryError
 from .manifest import first_line, is_current, patiently, require, upgrade
 
-__all__ = ["check_select", "document", "restricted", "select"]
+__all__ = ["check_dataset", "check_select", "document", "restricted", "select"]
 
 VIEWS = {
     "datasets": "SELECT * FROM manifest.datasets WHERE {dataset}",
@@ -24,6 +24,7 @@ VIEWS = {
     "coverage": "SELECT * FROM manifest.coverage WHERE {dataset}",
     "latest": "SELECT * FROM manifest.latest WHERE {dataset}",
     "builds": "SELECT * FROM manifest.builds WHERE {dataset}",
+    "removed": "SELECT * FROM manifest.removed WHERE {dataset}",
     "denoisers": "SELECT * FROM manifest.denoisers WHERE {dataset}",
     "denoiser_images": "SELECT * FROM manifest.denoiser_images WHERE run IN "
     "(SELECT run FROM manifest.denoisers WHERE {dataset})",

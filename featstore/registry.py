@@ -44,7 +44,7 @@ def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tu
 def add_version(connection: duckdb.DuckDBPyConnection, plan: Plan, method: str, provenance: str) -> int:
     """List a new version; returns its number."""
     key = [plan.dataset, plan.backbone]
-    number = following(connection, "versions", "number", "WHERE dataset = ? AND backbone = ?", key)
+    number = number_of(connection, plan.dataset, plan.backbone, plan.recipe.digest)
     identity = following(connection, "versions", "version_id")
     connection.execute(
         "INSERT INTO versions VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -57,6 +57,19 @@ def add_version(connection: duckdb.DuckDBPyConnection, plan: Plan, method: str, 
         "DELETE FROM removed WHERE dataset = ? AND backbone = ? AND digest = ?", [*key, plan.recipe.digest]
     )
     return number
+
+
+def number_of(connection: duckdb.DuckDBPyConnection, dataset: str, backbone: str, digest: str) -> int:
+    """Return the number of a version that is to be listed: its old one where it was removed, else one never used before."""
+    key = [dataset, backbone]
+    old = connection.execute(
+        "SELECT number FROM removed WHERE dataset = ? AND backbone = ? AND digest = ? AND number IS NOT NULL",
+        [*key, digest],
+    ).fetchone()
+    if old is not None:
+        return int(old[0])
+    where = "WHERE dataset = ? AND backbone = ?"
+    return max(following(connection, table, "number", where, key) for table in ("versions", "removed"))
 
 
 def following(

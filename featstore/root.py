@@ -18,7 +18,16 @@ from .lease import hold_lease
 from .places import as_remote, path_of
 from .transport import READ_ONLY
 
-__all__ = ["build_lock", "check_name", "ensure_root", "hold_lock", "require_local", "resolve_root", "version_folder"]
+__all__ = [
+    "build_lock",
+    "check_name",
+    "ensure_root",
+    "hold_lock",
+    "is_held",
+    "require_local",
+    "resolve_root",
+    "version_folder",
+]
 
 ENVIRONMENT = "FEATSTORE_ROOT"
 DEFAULT = "feature-store"
@@ -116,6 +125,20 @@ def hold_lock(path: Path, doing: str, wait: float = 0.0) -> Iterator[None]:
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "command": command}, handle)
         handle.flush()
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file ``path``; a remote one, whether it is there at all."""
+    if as_remote(path) is not None:
+        return path.is_file()
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def holder(path: Path) -> str:

@@ -12,7 +12,17 @@ from .cache import cache_folder
 from .errors import RemoteError, StoreError
 from .places import as_remote
 
-__all__ = ["discard", "publish", "sealed", "storing", "sweep", "temporary_for", "write_bytes", "write_text"]
+__all__ = [
+    "discard",
+    "leftovers",
+    "publish",
+    "sealed",
+    "storing",
+    "sweep",
+    "temporary_for",
+    "write_bytes",
+    "write_text",
+]
 
 PREFIX = ".tmp-"
 LEFTOVER = re.compile(re.escape(PREFIX) + r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}$")
@@ -106,13 +116,22 @@ def sweep(folder: Path) -> list[Path]:
     removed = []
     if as_remote(folder) is not None:
         removed += sweep(cache_folder("writing"))
+    for path in leftovers(folder)[0]:
+        with suppress(FileNotFoundError):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def leftovers(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the temporary files in ``folder``: of dead processes of this host, and those that may still be written."""
+    dead: list[Path] = []
+    alive: list[Path] = []
     for path in sorted(folder.absolute().glob(PREFIX + "*")):
         match = LEFTOVER.match(path.name)
-        if match and match["host"] == socket.gethostname() and not is_written(path, int(match["pid"])):
-            with suppress(FileNotFoundError):
-                path.unlink()
-                removed.append(path)
-    return removed
+        mine = match is not None and match["host"] == socket.gethostname()
+        (dead if match and mine and not is_written(path, int(match["pid"])) else alive).append(path)
+    return dead, alive
 
 
 def is_written(path: Path, pid: int) -> bool:
