@@ -1,6 +1,5 @@
 """``featstore build``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +7,17 @@ import click
 
 from featstore.build import BuildReport, Listener, build_version
 from featstore.compute import VARIANTS, Decomposer
+from featstore.engines import Engine
 from featstore.errors import NotInStoreError
 from featstore.index import IndexReport
 from featstore.plan import Request, make_plan
 from featstore.query import restricted
-from featstore.worker import Worker
 
-from . import demo, devices, options
+from . import demo, options
 from .build_report import FAILED, report_build, report_plan
 from .compute import ComputeOptions, environment, load_backbone, make_decomposer, provenance
 from .compute_options import compute_options
+from .engine_options import choose_place, engine_options
 from .index import report_index, run_index
 from .method import Choice, choose_method, named_method
 from .printing import bytes_text, plural
@@ -39,6 +39,7 @@ WAIT = 24 * 3600.0
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
 @click.option("--shard-size", type=click.IntRange(min=1), metavar="N", help="Images a shard.  [default: by their cost]")
+@engine_options
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")
 @options.dry_run
@@ -74,14 +75,14 @@ def build(
     """
     if name == demo.NAME and source is None:
         layout, chosen = demo.LAYOUT, demo.choose(chosen, click.get_current_context())
-    named = devices.parse_devices(chosen["device"])
+    place = choose_place(chosen, click.get_current_context())
     method = named_method(chosen, click.get_current_context())
-    compute = devices.share(ComputeOptions(**chosen | {"method": method or "stage1"}), named)
+    compute = place.share(ComputeOptions(**chosen | {"method": method or "stage1"}))
     indexed = index_first(root, name, source, layout, quiet=as_json)
     backbone = load_backbone(compute)
     choice = choose_method(root, name, compute, backbone, method, dry_run)
     decomposer = make_decomposer(choice.compute, backbone, choice.known)
-    facts = environment(backbone) | devices.cards(named)
+    facts = environment(backbone) | place.facts()
     facts["reproduce"] = reproduce_command(name, choice.compute, backbone, choice, store)
     wanted = (name, backbone.id, variants, where, limit, retry_failed, shard_size)
     request = Request(*wanted, facts, provenance(), store=store, codec=codec)
@@ -90,10 +91,10 @@ def build(
     elif choice.prior:
         click.echo(choice.prior, err=True)
     if dry_run:
-        report_plan(make_plan(root, request, decomposer), decomposer, as_json, len(named))
+        report_plan(make_plan(root, request, decomposer), decomposer, as_json, place.workers)
         return 0
-    workers = devices.make_workers(choice.compute, named, backbone, choice.known)
-    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, workers)
+    engine = place.make_engine(choice.compute, backbone, choice.known, root)
+    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, engine)
     picture = demo.draw(root, report) if name == demo.NAME else None
     report_build(report, picture, as_json)
     return FAILED if report.failed or (indexed and indexed.problems) else 0
@@ -147,10 +148,8 @@ def views_text(decomposer: Decomposer) -> str:
     return f"{views} (about {bytes_text(decomposer.estimated_bytes)} of memory)"  # type: ignore[attr-defined]
 
 
-def run(
-    root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool, workers: Sequence[Worker]
-) -> BuildReport:
+def run(root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool, engine: Engine) -> BuildReport:
     """Build with a progress bar."""
     with Progress("building", quiet=quiet) as progress:
         listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
-        return build_version(root, request, decomposer, listener, wait, workers)
+        return build_version(root, request, decomposer, listener, wait, engine)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from featstore.worker import Worker
 
 from .compute import ComputeOptions, load_backbone, make_decomposer
 
-__all__ = ["HELP", "cards", "make_workers", "parse_devices", "share"]
+__all__ = ["HELP", "cards", "elsewhere", "gpus", "make_workers", "parse_devices", "remote_worker", "share", "stand_in"]
 
 HELP = (
     "cpu, cuda, cuda:1 …; auto takes a GPU where there is one. Several are given with commas (cuda:0,cuda:1), or as "
@@ -61,6 +62,17 @@ def check_cuda(text: str, names: Sequence[str]) -> None:
             raise InputError(f"--device {text}: {name} is given twice; a GPU gains nothing by a second process")
 
 
+def gpus(count: int | str) -> tuple[str, ...]:
+    """Return the first ``count`` CUDA devices, or all. Raises InputError where there are not as many."""
+    there = cuda_devices()
+    if count == "all" or int(count) <= there:
+        names = tuple(f"cuda:{number}" for number in range(there if count == "all" else int(count)))
+        if names:
+            return names
+    found = "no CUDA device" if not there else "only one CUDA device" if there == 1 else f"only {there} CUDA devices"
+    raise InputError(f"--gpus {count}: there {'are' if there > 1 else 'is'} {found} here")
+
+
 def cuda_devices() -> int:
     """Return how many CUDA devices there are."""
     import torch
@@ -93,27 +105,67 @@ def cards(devices: Sequence[str]) -> dict[str, str]:
 
 
 def make_workers(
-    options: ComputeOptions, devices: Sequence[str], backbone: Any, prior: NDArray[np.float32] | None
+    options: ComputeOptions,
+    devices: Sequence[str],
+    backbone: Any,
+    prior: NDArray[np.float32] | None,
+    alone: bool = False,
 ) -> list[Worker]:
-    """Return the workers of a build, none for one device; where there are some, ``backbone`` leaves the first one's memory.
+    """Return the workers of a build, none for one device unless ``alone``; ``backbone`` leaves the memory that they need.
 
     ``options`` are those that ``share`` gave.
     """
-    if len(devices) < 2:
+    if len(devices) < 2 and not alone:
         return []
+    import torch
+
+    leave(backbone)
+    threads = torch.get_num_threads()
+    return [Worker(name, partial(make_in_worker, replace(options, device=name), prior, threads)) for name in devices]
+
+
+def leave(backbone: Any) -> None:
+    """Free the GPU of a model that has been loaded to be looked at."""
     import torch
 
     if backbone.device.type == "cuda":
         backbone.model.cpu()
         torch.cuda.empty_cache()
-    threads = torch.get_num_threads()
-    return [Worker(name, partial(make_in_worker, replace(options, device=name), prior, threads)) for name in devices]
 
 
-def make_in_worker(options: ComputeOptions, prior: NDArray[np.float32] | None, threads: int) -> Decomposer:
-    """Load the model in a worker's process and return what computes there."""
+def stand_in(options: ComputeOptions, device: str) -> ComputeOptions:
+    """Return the options of this process for workers on ``device`` elsewhere: it computes little, but says what they will.
+
+    Its numbers must be those of their device, which here may not be.
+    """
+    here = "cuda" if device == "cuda" and cuda_devices() else "cpu"
+    return replace(options, device=here, dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"))
+
+
+def elsewhere(device: str, engine: str) -> dict[str, str]:
+    """Return what the environment says of workers that have GPUs where this machine has none."""
+    return {"device": f"cuda: of {engine}"} if device == "cuda" and not cuda_devices() else {}
+
+
+def remote_worker(
+    options: ComputeOptions, device: str, backbone: Any, prior: NDArray[np.float32] | None, threads: int | None
+) -> Worker:
+    """Return what works on ``device`` of another machine, where files have the same names and the folder may be another."""
+    leave(backbone)
+    own = replace(options, device=device, weights=absolute(options.weights), denoiser=absolute(options.denoiser))
+    return Worker(device, partial(make_in_worker, own, prior, threads))
+
+
+def absolute(name: str | None) -> str | None:
+    """Return the whole path of a file, and what is none as it is."""
+    return str(Path(name).absolute()) if name and Path(name).is_file() else name
+
+
+def make_in_worker(options: ComputeOptions, prior: NDArray[np.float32] | None, threads: int | None) -> Decomposer:
+    """Load the model in a worker's process and return what computes there; ``threads`` None is as many as torch takes."""
     import torch
 
     warnings.simplefilter("ignore")  # the parent has shown those that it shows
-    torch.set_num_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     return make_decomposer(options, load_backbone(options), prior)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from .builds import end_build
 from .committing import Committer, together
 from .compute import Decomposer
-from .engine import make_shards
+from .engines import Engine, LocalEngine
 from .manifest import interruptible
 from .plan import Plan, Request, make_plan
 from .registry import adopt, forget_damaged, free_shard_numbers, register_version
@@ -18,7 +18,6 @@ from .root import build_lock, ensure_root
 from .run import ShardSpec
 from .sealing import sweep, write_text
 from .shard import ShardHeader
-from .worker import Worker
 
 __all__ = ["BuildReport", "Listener", "build_version"]
 
@@ -58,14 +57,14 @@ def build_version(
     decomposer: Decomposer,
     listener: Listener | None = None,
     wait: float = 0.0,
-    workers: Sequence[Worker] = (),
+    engine: Engine | None = None,
 ) -> BuildReport:
     """Compute what is wanted and not stored yet, shard by sealed shard.
 
-    Killed at any moment and called again, it goes on after the last sealed shard and ends with the same bytes. With two or
-    more ``workers`` each computes in a process of its own, and ``decomposer`` only says what they will. Raises LockedError
-    while another build holds the root, StoreError where it cannot be written, WorkerError where a worker's process ends,
-    and what ``make_plan`` raises.
+    Killed at any moment and called again, it goes on after the last sealed shard and ends with the same bytes. ``engine``
+    makes the shards, here by default; one that has workers elsewhere is told by ``decomposer`` only what they are to compute.
+    Raises LockedError while another build holds the root, StoreError where it cannot be written, WorkerError where workers
+    end and nobody takes over, and what ``make_plan`` raises.
     """
     listener = listener or Listener()
     started = time.monotonic()
@@ -78,7 +77,8 @@ def build_version(
         listener.started(plan)
         computed = failed = shards = size = 0
         specs = list(shard_specs(root, plan, decomposer, request))
-        with Committer(root) as committer, closing(make_shards(specs, decomposer, workers, listener.advanced)) as made:
+        makers = (engine or LocalEngine()).make_shards(specs, decomposer, listener.advanced, listener.said)
+        with Committer(root) as committer, closing(makers) as made:
             for spec, contents, took in made:
                 committer.add(spec.path, contents, took)
                 computed += len(contents.image_ids)

@@ -3,8 +3,9 @@
 import os
 import re
 import socket
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +27,8 @@ __all__ = [
 
 PREFIX = ".tmp-"
 LEFTOVER = re.compile(re.escape(PREFIX) + r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}$")
+
+ABANDONED = 24 * 3600.0  # [s]; a shard that is being made grows with every image
 
 # Names this process is writing now. A leftover may bear this process's own number (in a container every run is process 7),
 # so the number alone does not tell that a file is still being written.
@@ -111,27 +114,43 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove what dead processes of this host were writing in ``folder``; returns what was removed."""
+def sweep(folder: Path, dead: Collection[tuple[str, int]] = ()) -> list[Path]:
+    """Remove what dead processes were writing in ``folder``; returns what was removed.
+
+    Those of this host are looked up; of other hosts those are taken for dead that ``dead`` names by (host, pid), and those
+    whose file nobody has touched for a day.
+    """
     removed = []
     if as_remote(folder) is not None:
         removed += sweep(cache_folder("writing"))
-    for path in leftovers(folder)[0]:
+    for path in leftovers(folder, dead)[0]:
         with suppress(FileNotFoundError):
             path.unlink()
             removed.append(path)
     return removed
 
 
-def leftovers(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the temporary files in ``folder``: of dead processes of this host, and those that may still be written."""
+def leftovers(folder: Path, known: Collection[tuple[str, int]] = ()) -> tuple[list[Path], list[Path]]:
+    """Return the temporary files in ``folder``: of dead processes, as ``sweep`` tells them, and those that may be written yet."""
     dead: list[Path] = []
     alive: list[Path] = []
     for path in sorted(folder.absolute().glob(PREFIX + "*")):
         match = LEFTOVER.match(path.name)
-        mine = match is not None and match["host"] == socket.gethostname()
-        (dead if match and mine and not is_written(path, int(match["pid"])) else alive).append(path)
+        left = match is not None and is_left(path, match["host"], int(match["pid"]), known)
+        (dead if left else alive).append(path)
     return dead, alive
+
+
+def is_left(path: Path, host: str, pid: int, dead: Collection[tuple[str, int]]) -> bool:
+    """Whether nobody writes ``path`` any more, which the process ``pid`` of ``host`` began."""
+    if (host, pid) in dead:
+        return True
+    if host == socket.gethostname():
+        return not is_written(path, pid)
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED
+    except FileNotFoundError:
+        return False
 
 
 def is_written(path: Path, pid: int) -> bool:

@@ -13,6 +13,7 @@ from fakes import FakeDecomposer, Maps
 from numpy.typing import NDArray
 
 from featstore.build import build_version
+from featstore.engines import Engine, LocalEngine
 from featstore.plan import Request
 from featstore.worker import Worker
 
@@ -39,6 +40,16 @@ class Saboteur(FakeDecomposer):
         if self.deed == "odd":
             raise OddError("left", "right")
         raise RuntimeError("out of memory on the device")
+
+
+class Hanging(Saboteur):
+    """Hangs once, at image ``key``."""
+
+    def __init__(self, key: str, flag: Path) -> None:
+        super().__init__("hang", key, flag)
+
+    def act(self) -> None:
+        time.sleep(600)
 
 
 class OddError(Exception):
@@ -73,9 +84,15 @@ if __name__ == "__main__":
         signal.SIGINT, signal.default_int_handler
     )  # a shell has its background jobs ignore Ctrl-C, and theirs
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    workers = [Worker("cpu", partial(noted, folder, 2.0))] * 2
-    started = time.monotonic()
+    worker = Worker("cpu", partial(noted, folder, 2.0))
+    engine: Engine = LocalEngine([worker] * 2)
+    if sys.argv[3:] == ["slurm"]:
+        from featstore.engines import slurm
+
+        slurm.STALE, slurm.LOOK, slurm.BEAT = 6.0, 0.5, 1.0
+        worker = Worker("cpu", partial(noted, folder, 60.0))
+        engine = slurm.SlurmEngine(worker, root / ".slurm", "local", jobs=2, parameters={"timeout_min": 5})
     try:
-        build_version(root, Request("pets", "fake", shard_size=2), FakeDecomposer(), workers=workers)
+        build_version(root, Request("pets", "fake", shard_size=2), FakeDecomposer(), engine=engine)
     except KeyboardInterrupt:
         sys.exit(130)

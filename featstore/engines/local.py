@@ -1,60 +1,77 @@
-"""Several shards at once: one process a worker, each with a decomposer of its own. Knows neither manifest nor model.
+"""Engine `local`: here, or one process a worker on this machine, each with a decomposer of its own.
 
 Every worker has a pipe of its own to the parent: nothing is shared, so that one killed in the middle of a word can neither
 hold a lock nor garble what another says.
 """
 
 import signal
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from .compute import Decomposer
-from .errors import WorkerError
-from .run import Advance, ShardSpec, run_shard
-from .sealing import sweep
-from .worker import Advanced, Made, Raised, Ready, Worker, work
+from featstore.compute import Decomposer
+from featstore.errors import WorkerError
+from featstore.run import Advance, ShardSpec, run_shard
+from featstore.sealing import sweep
+from featstore.worker import Advanced, Made, Raised, Ready, Worker, work
+
+from .base import GO_ON, Say, overdue
 
 if TYPE_CHECKING:
-    from .worker import Channel
+    from featstore.worker import Channel
 
-__all__ = ["make_shards"]
+__all__ = ["LocalEngine"]
 
 GRACE = 10.0
-GO_ON = "what was sealed is kept, the same command goes on from there"
+TICK = 1.0
 
 
-def make_shards(
-    specs: Sequence[ShardSpec],
-    decomposer: Decomposer,
-    workers: Sequence[Worker] = (),
-    advance: Advance = lambda count: None,
-) -> Generator[Made, None, None]:
-    """Make shards and yield each when it is sealed; with two or more ``workers`` in their processes, in no fixed order.
+@dataclass(frozen=True)
+class LocalEngine:
+    """Makes shards on this machine: in this process, or, where there are two ``workers`` or more, in a process each.
 
-    With fewer they are made here by ``decomposer``, in order. ``specs`` are of one version. Closing the iterator stops the
-    workers at once. Raises what ``run_shard`` raises, in whatever process, and WorkerError where a worker's process ends or
-    its decomposer is of another recipe; first it yields what the other workers had sealed till then.
+    ``timeout`` is how long a worker's process may make one shard [s] before it counts as hung, which ends the build; with it
+    a single worker has a process of its own, too.
     """
-    if len(workers) < 2 or not specs:
-        for spec in specs:
-            yield Made(spec, *run_shard(spec, decomposer, advance))
-        return
-    with closing(share_out(specs, workers, advance)) as shards:
-        yield from shards
+
+    workers: Sequence[Worker] = ()
+    timeout: float | None = None
+
+    def make_shards(
+        self,
+        specs: Sequence[ShardSpec],
+        decomposer: Decomposer,
+        advance: Advance = lambda count: None,
+        say: Say = lambda line: None,
+    ) -> Generator[Made, None, None]:
+        """Make shards, in order where that is done here by ``decomposer``; see ``Engine``.
+
+        Where a worker's process ends or its decomposer is of another recipe that ends the build: first what the other
+        workers had sealed till then is yielded.
+        """
+        if len(self.workers) < (1 if self.timeout else 2) or not specs:
+            for spec in specs:
+                yield Made(spec, *run_shard(spec, decomposer, advance))
+            return
+        with closing(share_out(specs, self.workers, advance, self.timeout)) as shards:
+            yield from shards
 
 
-def share_out(specs: Sequence[ShardSpec], workers: Sequence[Worker], advance: Advance) -> Generator[Made, None, None]:
+def share_out(
+    specs: Sequence[ShardSpec], workers: Sequence[Worker], advance: Advance, timeout: float | None
+) -> Generator[Made, None, None]:
     """Give each worker one shard after another, and stop all of them where one fails."""
     todo, trouble = deque(specs), None
     try:
         with crew(workers[: len(specs)], specs[0].header.recipe) as hands:
             busy: dict[Any, Hand] = {hand.channel: hand for hand in hands}
             while busy and trouble is None:
-                for channel in wait(busy):
+                for channel in wait(busy, TICK if timeout else None):
                     message = busy[channel].listen()
                     if isinstance(message, Ready | Made) and not busy[channel].give(todo):
                         del busy[channel]
@@ -64,6 +81,9 @@ def share_out(specs: Sequence[ShardSpec], workers: Sequence[Worker], advance: Ad
                         yield message
                     elif isinstance(message, Raised):
                         trouble = trouble or message.error
+                hung = [hand for hand in busy.values() if timeout and hand.busy_for() > timeout]
+                if hung:
+                    trouble = trouble or WorkerError(f"{hung[0].name} {overdue(timeout)}; {GO_ON}")
             if trouble is not None:
                 for hand in busy.values():
                     yield from hand.last_words()
@@ -95,7 +115,7 @@ class Hand:
 
     def __init__(self, name: str, worker: Worker, recipe: str) -> None:
         context = get_context("spawn")  # a fork would copy a CUDA context, which is of no use to the child
-        self.name, self.resting = name, False
+        self.name, self.resting, self.since = name, False, time.monotonic()
         self.channel: Channel
         self.channel, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, worker.make, recipe), name=name, daemon=True)
@@ -104,10 +124,14 @@ class Hand:
 
     def give(self, todo: deque[ShardSpec]) -> bool:
         """Hand over the next shard; where there is none, send the worker home and return False."""
-        self.resting = not todo
+        self.resting, self.since = not todo, time.monotonic()
         with suppress(OSError):  # it is gone: ``listen`` is where that is told
             self.channel.send(todo.popleft() if todo else None)
         return not self.resting
+
+    def busy_for(self) -> float:
+        """Return how long the worker is at its shard, or at loading its model [s]."""
+        return time.monotonic() - self.since
 
     def listen(self) -> Ready | Advanced | Made | Raised:
         """Return what the worker says next; of one that is gone, what it died of."""

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from built import alive, digest_of, is_clean, is_whole, rows, shards, wait_until
 from fakes import FakeDecomposer, make_folder
-from spawned import Saboteur, no_decomposer, noted
+from spawned import Hanging, Saboteur, no_decomposer, noted
 
 from featstore.build import Listener, build_version
+from featstore.engines import LocalEngine
 from featstore.errors import WorkerError
 from featstore.index import index_dataset
-from featstore.manifest import reading
 from featstore.plan import Request
 from featstore.run import run_shard
 from featstore.worker import Worker
@@ -42,50 +43,8 @@ def expected(root: Path, tmp_path: Path) -> dict[str, bytes]:
     return shards(tmp_path / "alone")
 
 
-def crew(*makes: Callable[[], FakeDecomposer]) -> list[Worker]:
-    return [Worker("cpu", make) for make in makes]
-
-
-def rows(root: Path, sql: str) -> list[tuple[object, ...]]:
-    with reading(root) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def shards(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.h5"))}
-
-
-def digest_of(root: Path, image_id: str) -> str:
-    return str(rows(root, f"SELECT sha256 FROM images WHERE image_id = '{image_id}'")[0][0])
-
-
-def is_clean(root: Path) -> bool:
-    """Whether every shard on disk is listed, every listed one is there, and nothing half-written lies about."""
-    listed = {row[0] for row in rows(root, "SELECT path FROM shards")}
-    return listed == set(shards(root)) and not list(root.rglob(".tmp-*"))
-
-
-def is_whole(root: Path) -> bool:
-    """As after a failure: a shard may be sealed and not listed yet, where its worker was stopped before it could tell."""
-    listed = {row[0] for row in rows(root, "SELECT path FROM shards")}
-    return listed <= set(shards(root)) and not list(root.rglob(".tmp-*"))
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+def crew(*makes: Callable[[], FakeDecomposer], timeout: float | None = None) -> LocalEngine:
+    return LocalEngine([Worker("cpu", make) for make in makes], timeout)
 
 
 def test_two_processes_make_the_bytes_of_one_and_tell_of_every_image(
@@ -93,9 +52,9 @@ def test_two_processes_make_the_bytes_of_one_and_tell_of_every_image(
 ) -> None:
     told: list[int] = []
     (tmp_path / "pids").mkdir()
-    monkeypatch.setattr("featstore.engine.run_shard", pytest.fail)
+    monkeypatch.setattr("featstore.engines.local.run_shard", pytest.fail)
     make = partial(noted, tmp_path / "pids", 0.05)
-    report = build_version(root, REQUEST, FakeDecomposer(), Listener(advanced=told.append), workers=crew(make, make))
+    report = build_version(root, REQUEST, FakeDecomposer(), Listener(advanced=told.append), engine=crew(make, make))
     assert (report.computed, report.failed, report.shards) == (IMAGES, 0, 4)
     assert report.bytes == sum(map(len, expected.values()))
     assert sum(told) == IMAGES
@@ -106,8 +65,8 @@ def test_two_processes_make_the_bytes_of_one_and_tell_of_every_image(
     assert os.getpid() not in pids
     assert not any(map(alive, pids))
     assert rows(root, "SELECT count(*) FROM features WHERE seconds IS NOT NULL") == [(IMAGES,)]
-    monkeypatch.setattr("featstore.engine.get_context", pytest.fail)  # nothing to do starts no process
-    assert build_version(root, REQUEST, FakeDecomposer(), workers=crew(make, make)).present == IMAGES
+    monkeypatch.setattr("featstore.engines.local.get_context", pytest.fail)  # nothing to do starts no process
+    assert build_version(root, REQUEST, FakeDecomposer(), engine=crew(make, make)).present == IMAGES
 
 
 def test_one_worker_is_no_process_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,15 +76,15 @@ def test_one_worker_is_no_process_of_its_own(root: Path, monkeypatch: pytest.Mon
         made.append(str(arguments[0]))
         return run_shard(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("featstore.engine.run_shard", note)
+    monkeypatch.setattr("featstore.engines.local.run_shard", note)
     decomposer = FakeDecomposer()
-    build_version(root, REQUEST, decomposer, workers=crew(no_decomposer))
+    build_version(root, REQUEST, decomposer, engine=crew(no_decomposer))
     assert (len(made), sum(decomposer.calls)) == (4, IMAGES)
 
 
 def test_a_poisoned_image_fails_alone(root: Path) -> None:
     make = partial(FakeDecomposer, poison=digest_of(root, "dogs/000.png"))
-    report = build_version(root, REQUEST, FakeDecomposer(), workers=crew(make, make))
+    report = build_version(root, REQUEST, FakeDecomposer(), engine=crew(make, make))
     assert (report.computed, report.failed) == (IMAGES - 1, 1)
     found = rows(root, "SELECT image_id, step, error FROM failures")
     assert found == [("dogs/000.png", "features", "the views do not determine the solution")]
@@ -145,12 +104,12 @@ def test_what_ends_a_worker_is_told_and_the_next_build_ends_the_same(
 ) -> None:
     make = partial(Saboteur, deed, digest_of(root, "cats/005.png"), tmp_path / "done", pause=0.02)
     with pytest.raises(error, match=words) as caught:
-        build_version(root, REQUEST, FakeDecomposer(), workers=crew(make, make))
+        build_version(root, REQUEST, FakeDecomposer(), engine=crew(make, make))
     assert "\n" not in str(caught.value)
     assert (deed in ("raise", "odd")) == ("decompose" in "".join(getattr(caught.value, "__notes__", [])))
     assert is_whole(root)
     assert shards(root).items() <= expected.items()
-    build_version(root, REQUEST, FakeDecomposer(), workers=crew(make, make))
+    build_version(root, REQUEST, FakeDecomposer(), engine=crew(make, make))
     assert shards(root) == expected
     assert rows(root, "SELECT count(*), count(DISTINCT sha256) FROM features") == [(IMAGES, IMAGES)]
     assert is_clean(root)
@@ -159,19 +118,33 @@ def test_what_ends_a_worker_is_told_and_the_next_build_ends_the_same(
 def test_a_gap_between_sealed_shards_is_filled_with_the_same_bytes(root: Path, expected: dict[str, bytes]) -> None:
     build_version(root, REQUEST, FakeDecomposer())
     (root / list(expected)[1]).unlink()
-    build_version(root, REQUEST, FakeDecomposer(), workers=crew(FakeDecomposer, FakeDecomposer))
+    build_version(root, REQUEST, FakeDecomposer(), engine=crew(FakeDecomposer, FakeDecomposer))
+    assert shards(root) == expected
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_that_hangs_is_ended_where_a_limit_is_given(
+    root: Path, expected: dict[str, bytes], tmp_path: Path, count: int
+) -> None:
+    make = partial(Hanging, digest_of(root, "cats/005.png"), tmp_path / "done")
+    with pytest.raises(
+        WorkerError, match=r"worker \d of \d \(cpu\) was at one shard.*more than 3 seconds \(--timeout\)"
+    ):
+        build_version(root, REQUEST, FakeDecomposer(), engine=crew(*[make] * count, timeout=3.0))
+    assert is_whole(root)
+    build_version(root, REQUEST, FakeDecomposer(), engine=crew(*[make] * count, timeout=30.0))
     assert shards(root) == expected
 
 
 def test_a_decomposer_that_cannot_be_made_is_told(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"weights\.pth"):
-        build_version(root, REQUEST, FakeDecomposer(), workers=crew(no_decomposer, no_decomposer))
+        build_version(root, REQUEST, FakeDecomposer(), engine=crew(no_decomposer, no_decomposer))
 
 
 def test_a_worker_of_another_recipe_makes_nothing(root: Path) -> None:
     other = partial(FakeDecomposer, scale=2.0)
     with pytest.raises(WorkerError, match=r"recipe is not the version's: they differ in method;"):
-        build_version(root, REQUEST, FakeDecomposer(), workers=crew(other, other))
+        build_version(root, REQUEST, FakeDecomposer(), engine=crew(other, other))
     assert shards(root) == {}
 
 

@@ -1,0 +1,105 @@
+"""What a worker on another machine is sent out with, and what it checks there before it begins."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from featstore.compute import Decomposer
+from featstore.errors import WorkerError
+from featstore.run import ShardSpec
+from featstore.sealing import discard, temporary_for
+from featstore.worker import check_recipe
+
+__all__ = ["Errand", "Process", "errand", "here", "installed"]
+
+SHARED = "every machine must reach the store and the images under the same paths"
+LOOKED_AT = 16
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process somewhere."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What makes the decomposer elsewhere, and what has to be found there: a file of the store's, an image, the recipe."""
+
+    make: Callable[[], Decomposer]
+    recipe: str
+    release: str
+    probe: Path
+    token: str
+    image: str | None
+
+    def begin(self) -> Decomposer:
+        """Check this machine, load the model, return what computes. Raises WorkerError, and what ``make`` raises."""
+        if installed() != self.release:
+            raise WorkerError(
+                f"{here()} has featstore {installed()}, the build {self.release}: install the same everywhere"
+            )
+        self.check_store()
+        if self.image is not None and not os.path.exists(self.image):  # noqa: PTH110
+            raise WorkerError(f"{here()} does not see the images: {self.image} is not there; {SHARED}")
+        decomposer = self.make()
+        check_recipe(decomposer, self.recipe)
+        return decomposer
+
+    def check_store(self) -> None:
+        """Raise WorkerError where the store's folder is not the one that the build writes to, or cannot be written here."""
+        folder = self.probe.parent
+        try:
+            found = self.probe.read_text(encoding="utf-8")
+        except OSError as error:
+            raise WorkerError(f"{here()} does not see the store at {folder}: {error.strerror}; {SHARED}") from error
+        if found != self.token:
+            raise WorkerError(f"{here()} has another folder at {folder}; {SHARED}")
+        mine = temporary_for(self.probe)
+        try:
+            mine.write_text(self.token, encoding="utf-8")
+        except OSError as error:
+            raise WorkerError(f"{here()} cannot write to the store at {folder}: {error.strerror}") from error
+        finally:
+            discard(mine)
+
+
+@contextmanager
+def errand(specs: Sequence[ShardSpec], make: Callable[[], Decomposer]) -> Iterator[Errand]:
+    """Yield the errand for ``specs``; while the block runs a file lies in their folder for workers to find."""
+    probe = temporary_for(specs[0].path)
+    token = f"{probe.name} was written by {here()}"
+    try:
+        probe.write_text(token, encoding="utf-8")
+        yield Errand(make, specs[0].header.recipe, installed(), probe, token, visible_image(specs))
+    finally:
+        discard(probe)
+
+
+def visible_image(specs: Sequence[ShardSpec]) -> str | None:
+    """Return the path of an image, or of the shard with its raw map, that is there; None where none of the first few is."""
+    images = specs[0].images[:LOOKED_AT]
+    paths = (str(image.stored.shard) if image.stored else image.path for image in images)
+    return next((path for path in paths if os.path.exists(path)), None)  # noqa: PTH110
+
+
+def here() -> Process:
+    """Return this process."""
+    return Process(socket.gethostname(), os.getpid())
+
+
+def installed() -> str:
+    """Return the release of featstore that is installed."""
+    try:
+        return version("featstore-dvt")
+    except PackageNotFoundError:
+        return "of unknown release"
