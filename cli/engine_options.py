@@ -1,5 +1,6 @@
 """Where a build runs: the options that say so, and the engine they mean."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from featstore.engines import Engine, LocalEngine
+from featstore.places import as_remote
 
 from . import devices
 from .compute import ComputeOptions
@@ -114,7 +116,7 @@ class Place:
             return RayEngine(worker, **settings, tries=self.tries, timeout=self.timeout)
         from featstore.engines.slurm import SlurmEngine
 
-        return SlurmEngine(worker, root / ".slurm", **settings, tries=self.tries, timeout=self.timeout)
+        return SlurmEngine(worker, shared_folder(root), **settings, tries=self.tries, timeout=self.timeout)
 
 
 def choose_place(chosen: dict[str, Any], context: click.Context) -> Place:
@@ -136,6 +138,13 @@ def choose_place(chosen: dict[str, Any], context: click.Context) -> Place:
     settings = (RAY if engine == "ray" else SLURM).settle(own[engine])
     wants = settings.get("gpus") or settings.get("parameters", {}).get("gpus_per_node")
     return Place(engine, ("cuda" if wants else "cpu",), settings, seconds(own["timeout"]), own["retries"] + 1)
+
+
+def shared_folder(root: Path) -> Path:
+    """Return where driver and jobs of Slurm talk: in the store, or, where that is behind a URL, in the folder one is in."""
+    if as_remote(root) is None:
+        return root / ".slurm"
+    return Path.cwd() / f".featstore-slurm-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def is_given(context: click.Context, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,12 @@ from pathlib import Path
 from featstore.compute import Decomposer
 from featstore.errors import WorkerError
 from featstore.run import ShardSpec
-from featstore.sealing import discard, temporary_for
 from featstore.worker import check_recipe
 
 __all__ = ["Errand", "Process", "errand", "here", "installed"]
 
 SHARED = "every machine must reach the store and the images under the same paths"
-LOOKED_AT = 16
+PROBE, LOOKED_AT = ".probe-", 16
 
 
 @dataclass(frozen=True)
@@ -64,25 +64,32 @@ class Errand:
             raise WorkerError(f"{here()} does not see the store at {folder}: {error.strerror}; {SHARED}") from error
         if found != self.token:
             raise WorkerError(f"{here()} has another folder at {folder}; {SHARED}")
-        mine = temporary_for(self.probe)
+        mine = folder / probe_name()
         try:
             mine.write_text(self.token, encoding="utf-8")
+            mine.unlink()
         except OSError as error:
             raise WorkerError(f"{here()} cannot write to the store at {folder}: {error.strerror}") from error
-        finally:
-            discard(mine)
 
 
 @contextmanager
 def errand(specs: Sequence[ShardSpec], make: Callable[[], Decomposer]) -> Iterator[Errand]:
     """Yield the errand for ``specs``; while the block runs a file lies in their folder for workers to find."""
-    probe = temporary_for(specs[0].path)
+    folder = specs[0].path.parent
+    for left in folder.glob(PROBE + "*"):  # by a build that was killed: who builds now holds the lock
+        left.unlink(missing_ok=True)
+    probe = folder / probe_name()
     token = f"{probe.name} was written by {here()}"
     try:
         probe.write_text(token, encoding="utf-8")
         yield Errand(make, specs[0].header.recipe, installed(), probe, token, visible_image(specs))
     finally:
-        discard(probe)
+        probe.unlink(missing_ok=True)
+
+
+def probe_name() -> str:
+    """Return a name for a probe that no other has."""
+    return f"{PROBE}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def visible_image(specs: Sequence[ShardSpec]) -> str | None:
