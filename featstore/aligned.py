@@ -58,15 +58,17 @@ class Stored:
 class Aligned:
     """What ``open_aligned`` found, a place an image.
 
-    image_ids are UTF-8 bytes (N,); ``sorter`` sorts them where they are not sorted; ``left_out`` counts, by the version's
-    key, images that it holds and another version does not.
+    image_ids are UTF-8 bytes (N,); ``sorter`` sorts them where they are not sorted; ``images`` and ``masks`` are paths below
+    ``source``, without one where files were not asked for; ``left_out`` counts, by the version's key, images that it holds and
+    another version does not.
     """
 
     ids: NDArray[np.bytes_]
     sorter: NDArray[np.intp] | None
     stored: tuple[Stored, ...]
-    images: list[Path]
-    masks: list[Path | None]
+    source: Path
+    images: NDArray[np.bytes_]
+    masks: NDArray[np.bytes_]
     left_out: dict[str, int]
 
 
@@ -77,15 +79,15 @@ def open_aligned(
     where: str | None,
     image_ids: Sequence[str] | None,
     verify: bool,
+    files: bool = True,
 ) -> Aligned:
     """Find the images that every version holds and ``where`` leaves in each, by image_id, or those listed, as listed.
 
     Raises NotInStoreError where nothing is left or an image listed is not there, and what ``select_samples`` raises.
     """
     condition = f"image_id IN ({where}\n)" if where and QUERY.match(where) else where
-    found = [select_samples(root, dataset, r.backbone, r.variants, r.version, condition) for r in requests]
-    # Columns of bytes: workers that are forked share them, where a million strings would be copied page by page.
-    names = [np.char.encode(one.image_ids, "utf-8") for one in found]
+    found = [select_samples(root, dataset, r.backbone, r.variants, r.version, condition, files) for r in requests]
+    names = [one.ids for one in found]
     common = names[0]
     for other in names[1:]:
         common = np.intersect1d(common, other, assume_unique=True)
@@ -94,17 +96,18 @@ def open_aligned(
     left_out = {r.prefix.rstrip("/"): len(own) - len(common) for r, own in zip(requests, names, strict=True)}
     if image_ids is not None:
         common = listed(common, image_ids, found[0].version.name)
-    places = [np.searchsorted(own, common) for own in names]
-    stored = tuple(stored_of(*each, verify) for each in zip(requests, found, places, strict=True))
+    if common is not names[0]:
+        found = [one.take(np.searchsorted(one.ids, common)) for one in found]
+    stored = tuple(stored_of(*each, verify) for each in zip(requests, found, strict=True))
     sorter = np.argsort(common) if image_ids is not None else None
-    images, masks = ([column[place] for place in places[0].tolist()] for column in (found[0].images, found[0].masks))
-    return Aligned(common, sorter, stored, images, masks, left_out)
+    first = found[0]
+    return Aligned(common, sorter, stored, first.source, first.paths, first.mask_paths, left_out)
 
 
-def stored_of(request: Request, found: Selection, places: NDArray[np.intp], verify: bool) -> Stored:
-    """Return the samples of one version at these places."""
+def stored_of(request: Request, found: Selection, verify: bool) -> Stored:
+    """Return the samples of one version."""
     columns = tuple(Column(request.prefix + name, name, i) for i, name in enumerate(request.variants))
-    at = found.shard[places], found.row[places], found.checksums[places]
+    at = found.shard, found.row, found.checksums
     pool = ShardPool(found.shards, verify=verify)
     return Stored(found.version, json.loads(found.recipe), columns, request.prefix, pool, *at)
 

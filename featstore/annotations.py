@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NotInStoreError
-from .places import path_of
 from .query import restricted
+from .text_columns import text_column
 
 __all__ = ["Boxes", "depth_paths", "labels_of", "objects_of"]
 
@@ -46,7 +46,7 @@ def fetch(root: Path, dataset: str, sql: str) -> dict[str, NDArray[Any]]:
 
 def as_bytes(texts: NDArray[Any]) -> NDArray[np.bytes_]:
     """Return strings as UTF-8."""
-    return np.array([text.encode() for text in texts.tolist()], np.bytes_)
+    return text_column(texts)
 
 
 def column(root: Path, dataset: str, ids: NDArray[np.bytes_], name: str, hint: str) -> NDArray[np.bytes_]:
@@ -72,12 +72,9 @@ def labels_of(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> tuple[tuple[
     return tuple(name.decode() for name in classes.tolist()), np.searchsorted(classes, names)
 
 
-def depth_paths(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> list[Path]:
-    """Return each sample's depth map; raises NotInStoreError where an image has none."""
-    found = column(root, dataset, ids, "depth_path", 'depth map: add where="depth_path IS NOT NULL" to take the others')
-    with restricted(root, dataset) as connection:
-        source = path_of(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
-    return [source / name.decode() for name in found.tolist()]
+def depth_paths(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
+    """Return each sample's depth map, below the data set's source; raises NotInStoreError where an image has none."""
+    return column(root, dataset, ids, "depth_path", 'depth map: add where="depth_path IS NOT NULL" to take the others')
 
 
 def objects_of(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> Boxes:

@@ -94,7 +94,7 @@ def sample_raw(
 
     What is damaged is left out: the build itself tells of it.
     """
-    chosen = select_samples(root, dataset, backbone, ("raw",), version, where=None)
+    chosen = select_samples(root, dataset, backbone, ("raw",), version, None, False)
     with restricted(root, dataset) as connection:
         shas = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
     pool = ShardPool(chosen.shards, verify=True)

@@ -80,7 +80,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         """
         folder = resolve_root(root)
         dataset, requests = parse_requests(dataset, backbone, version, versions, variants)
-        found = open_aligned(folder, dataset, requests, where, image_ids, verify)
+        found = open_aligned(folder, dataset, requests, where, image_ids, verify, image or mask)
         first = found.stored[0]
         self.stored, self.ids, self.sorter = found.stored, found.ids, found.sorter
         self.left_out = found.left_out
@@ -91,7 +91,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         self.crop = Crop(*crop, first.version.grid, centre, seed) if crop is not None else None
         self.epoch = reshared(torch.tensor(0))
         wanted = Wanted(image, mask, depth, label, objects)
-        self.extras = Extras(wanted, folder, first.version, first.recipe, found.ids, found.images, found.masks)
+        self.extras = Extras(wanted, folder, first.version, first.recipe, found)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

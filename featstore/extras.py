@@ -1,7 +1,6 @@
 """What an item shows beside its features: photograph, mask, depth, label and boxes, on the same part of the image."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .aligned import Aligned
 from .annotations import Boxes, depth_paths, labels_of, objects_of
 from .crops import Part
 from .errors import DecodeError, NotInStoreError, RemoteError
 from .images import decode
 from .masks import read_depth, read_mask
-from .places import stored_path
 from .versions import Version
 
 __all__ = ["Extras", "Wanted"]
@@ -44,11 +43,9 @@ class Extras:
         root: Path,
         version: Version,
         recipe: dict[str, Any],
-        ids: NDArray[np.bytes_],
-        images: Sequence[Path],
-        masks: Sequence[Path | None],
+        found: Aligned,
     ) -> None:
-        """Look up what is wanted of the images ``ids``, whose files are ``images`` and ``masks``.
+        """Look up what is wanted of the images found.
 
         Raises NotInStoreError where something asked for is not there.
         """
@@ -56,8 +53,10 @@ class Extras:
         self.sized = "input" in recipe.get("backbone", {})
         if (wanted.image or wanted.mask or wanted.depth or wanted.objects) and not self.sized:
             raise NotInStoreError(f"the recipe of {version.name} names no input size to resize images and masks to")
-        self.images = paths_of(images if wanted.image else ())
-        self.masks = paths_of(masks if wanted.mask else ())
+        self.source, ids = found.source, found.ids
+        nothing = np.array([], np.bytes_)
+        self.images = found.images if wanted.image else nothing
+        self.masks = found.masks if wanted.mask else nothing
         absent = int((self.masks == b"").sum())
         if absent:
             raise NotInStoreError(
@@ -66,7 +65,7 @@ class Extras:
         dataset = version.dataset
         self.classes, self.labels = labels_of(root, dataset, ids) if wanted.label else ((), np.array([], np.int64))
         self.boxes = objects_of(root, dataset, ids) if wanted.objects else None
-        self.depths = paths_of(depth_paths(root, dataset, ids) if wanted.depth else ())
+        self.depths = depth_paths(root, dataset, ids) if wanted.depth else nothing
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -82,16 +81,20 @@ class Extras:
         item: dict[str, Any] = {}
         window = part.on(self.input_size) if part and self.sized else (slice(None), slice(None))
         if self.wanted.image:
-            item["image"] = self.read_image(located(self.images, place))[:, *window]
+            item["image"] = self.read_image(self.located(self.images, place))[:, *window]
         if self.wanted.mask:
-            item["mask"] = self.nearest(located(self.masks, place), read_mask, np.dtype(np.int64))[window]
+            item["mask"] = self.nearest(self.located(self.masks, place), read_mask, np.dtype(np.int64))[window]
         if self.wanted.depth:
-            item["depth"] = self.nearest(located(self.depths, place), read_depth, np.dtype(np.float32))[window]
+            item["depth"] = self.nearest(self.located(self.depths, place), read_depth, np.dtype(np.float32))[window]
         if self.wanted.label:
             item["label"] = self.labels.item(place)
         if self.boxes is not None:
             item["objects"] = self.read_boxes(self.boxes, place, part, window)
         return item
+
+    def located(self, column: NDArray[np.bytes_], place: int) -> Path:
+        """Return where a file of such a column lies."""
+        return self.source / column.item(place).decode()
 
     def read_image(self, path: Path) -> Tensor:
         """Return a photograph as uint8 (3, h, w), resized as the recipe says the model's input was."""
@@ -124,16 +127,6 @@ class Extras:
             "labels": torch.from_numpy(boxes.labels[own][kept].astype(np.int64)),
             "difficult": torch.from_numpy(boxes.difficult[own][kept]),
         }
-
-
-def paths_of(paths: Sequence[Path | None]) -> NDArray[np.bytes_]:
-    """Return paths as a column of bytes: workers that are forked share it; b"" for None."""
-    return np.array([os.fsencode(str(path or "")) for path in paths], np.bytes_)
-
-
-def located(column: NDArray[np.bytes_], place: int) -> Path:
-    """Return a path of such a column."""
-    return stored_path(os.fsdecode(column.item(place)))
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def pool_artifact(root: Path, name: str, sha256s: Collection[str] | None = None)
             "SELECT image_id, sha256 FROM images WHERE dataset = ?", [version.dataset]
         ).fetchall()
     wanted = {image_id for image_id, sha256 in known if sha256s is None or sha256 in sha256s}
-    chosen = select_samples(root, version.dataset, version.backbone, ("artifact",), f"v{version.number}", where=None)
+    chosen = select_samples(root, version.dataset, version.backbone, ("artifact",), f"v{version.number}", None, False)
     places = [place for place, image_id in enumerate(chosen.image_ids.tolist()) if image_id in wanted]
     if not places:
         raise InputError(f"{version.name} holds no image yet: build it first")

@@ -1,7 +1,8 @@
 """Which stored samples a reader is asked for: one version, a condition, and where each sample lies."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .errors import InputError, NotInStoreError, QueryError
 from .manifest import first_line
 from .places import stored_path
 from .query import check_condition, restricted
+from .text_columns import text_column
 from .versions import Version, find_version, list_versions
 
 __all__ = ["Selection", "select_samples"]
@@ -23,23 +25,57 @@ DERIVABLE = ("raw", "clean", "artifact")
 
 @dataclass(frozen=True)
 class Selection:
-    """Samples ordered by image_id, as columns: which shard, which row, which files, which checksums (N, variants)."""
+    """Samples ordered by image_id, as columns: which shard, which row, which checksums (N, variants), which files.
+
+    ``ids``, ``paths`` and ``mask_paths`` are UTF-8 bytes; files lie below ``source``, and their columns are empty where they
+    were not asked for; ``mask_paths`` is b"" for an image without.
+    """
 
     version: Version
     recipe: str
     shards: list[Path]
-    image_ids: NDArray[np.str_]
+    ids: NDArray[np.bytes_]
     shard: NDArray[np.int32]
     row: NDArray[np.int32]
-    images: list[Path]
-    masks: list[Path | None]
     checksums: NDArray[np.uint64]
+    source: Path
+    paths: NDArray[np.bytes_]
+    mask_paths: NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def image_ids(self) -> NDArray[np.str_]:
+        """Return every image_id as text."""
+        return np.char.decode(self.ids, "utf-8")
+
+    @property
+    def images(self) -> list[Path]:
+        """Return every photograph's file."""
+        return [self.source / path.decode() for path in self.paths.tolist()]
+
+    @property
+    def masks(self) -> list[Path | None]:
+        """Return every mask's file, None where there is none."""
+        return [self.source / path.decode() if path else None for path in self.mask_paths.tolist()]
+
+    def take(self, places: slice | NDArray[np.intp]) -> "Selection":
+        """Return some of the samples."""
+        names = ("ids", "shard", "row", "checksums", "paths", "mask_paths")
+        return replace(self, **{name: getattr(self, name)[places] for name in names})
 
 
 def select_samples(
-    root: Path, dataset: str, backbone: str, variants: Sequence[str], version: str | None, where: str | None
+    root: Path,
+    dataset: str,
+    backbone: str,
+    variants: Sequence[str],
+    version: str | None,
+    where: str | None,
+    files: bool = True,
 ) -> Selection:
-    """Find the samples. ``version`` None is the newest that stores the variants.
+    """Find the samples. ``version`` None is the newest that stores the variants; ``files`` tells where images lie, too.
 
     Raises InputError for unknown variants, NotInStoreError for what is not there (saying what is) or where nothing is
     left, QueryError for a wrong condition.
@@ -49,43 +85,65 @@ def select_samples(
         raise InputError(f"unknown variants {wrong}: choose from {', '.join(VARIANTS)}")
     condition = check_condition(where) if where else "true"
     with restricted(root, dataset) as connection:
-        chosen = choose(connection, dataset, backbone, variants, version)
-        scope = f"backbone = ? AND version = ? AND {has_variants(variants)}"
-        known = [chosen.backbone, f"v{chosen.number}"]
-        sums = ", ".join(f"checksum_{name}" for name in variants)
-        sql = (
-            f"SELECT image_id, shard, shard_row, path, mask_path, {sums} FROM "
-            f"(SELECT * FROM stored WHERE {scope}) AS stored WHERE ({condition}\n) ORDER BY image_id"
-        )
-        try:
-            rows = connection.execute(sql, known).fetchall()
-        except duckdb.Error as error:
-            raise QueryError(f"where={where!r}: {first_line(str(error))}") from error
+        for chosen in candidates(connection, dataset, backbone, variants, version):
+            found = columns_of(connection, chosen, variants, condition, where, files)
+            if len(found["image_id"]) or holds_any(connection, chosen, variants):
+                break
+        else:
+            raise NotInStoreError(
+                f"no version of {dataset}/{backbone} holds a current image of {dataset} yet: build it"
+            )
+        if not len(found["image_id"]):
+            raise NotInStoreError(f"no stored image of {chosen.name} is left by where={where!r}")
         source = stored_path(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
         recipe = connection.execute("SELECT recipe FROM versions WHERE version_id = ?", [chosen.version_id]).fetchall()
-    if not rows:
-        raise NotInStoreError(f"no stored image of {chosen.name} is left by where={where!r}")
-    return columns(chosen, str(recipe[0][0]), root, source, rows)
+        paths = connection.execute("SELECT shard_id, path FROM manifest.shards ORDER BY shard_id").fetchnumpy()
+    return selection(chosen, str(recipe[0][0]), root, source, found, paths)
 
 
-def choose(
+def columns_of(
+    connection: duckdb.DuckDBPyConnection,
+    chosen: Version,
+    variants: Sequence[str],
+    condition: str,
+    where: str | None,
+    files: bool,
+) -> dict[str, Any]:
+    """Return the samples of one version as columns; raises QueryError for a wrong condition."""
+    sums = ", ".join(f"coalesce(checksum_{name}, 0) AS checksum_{name}" for name in variants)
+    more = "path, mask_path, " if files else ""
+    sql = (
+        f"SELECT image_id, shard_id, shard_row, {more}{sums} FROM (SELECT * FROM stored WHERE backbone = ? AND version = ? "
+        f"AND {has_variants(variants)}) AS stored WHERE ({condition}\n) ORDER BY image_id"
+    )
+    try:
+        return connection.execute(sql, [chosen.backbone, f"v{chosen.number}"]).fetchnumpy()
+    except duckdb.Error as error:
+        raise QueryError(f"where={where!r}: {first_line(str(error))}") from error
+
+
+def candidates(
     connection: duckdb.DuckDBPyConnection, dataset: str, backbone: str, variants: Sequence[str], version: str | None
-) -> Version:
-    """Return the version named, or the newest that stores the variants for any image."""
+) -> list[Version]:
+    """Return the version named, or those that have shards with the variants, newest first; raises NotInStoreError for none."""
     named = find_version(connection, f"{dataset}/{backbone}/{version}") if version is not None else None
-    numbers = connection.execute(
-        f"SELECT DISTINCT version FROM stored WHERE backbone = ? AND {has_variants(variants)}", [backbone]
-    ).fetchall()
-    fits = {f"{row[0]}" for row in numbers}
+    rows = connection.execute(f"SELECT DISTINCT digest FROM manifest.shards WHERE {has_variants(variants)}").fetchall()
+    fits = {row[0] for row in rows}
     versions = list_versions(connection)
-    found = [v for v in versions if v.backbone == backbone and f"v{v.number}" in fits and named in (None, v)]
+    found = [v for v in versions if v.backbone == backbone and v.digest in fits and named in (None, v)]
     if not found and named:
         have = stored_variants(connection, named)
         raise NotInStoreError(f"{named.name} does not store {', '.join(variants)}, only {have}")
     if not found:
         have = ", ".join(f"{v.name} ({v.method})" for v in versions) or "none is built yet"
         raise NotInStoreError(f"no version of {dataset}/{backbone} stores {', '.join(variants)}; there are: {have}")
-    return found[-1]
+    return found[::-1]
+
+
+def holds_any(connection: duckdb.DuckDBPyConnection, version: Version, variants: Sequence[str]) -> bool:
+    """Whether a version stores the variants for any image of its data set."""
+    sql = f"SELECT 1 FROM stored WHERE backbone = ? AND version = ? AND {has_variants(variants)} LIMIT 1"
+    return bool(connection.execute(sql, [version.backbone, f"v{version.number}"]).fetchall())
 
 
 def stored_variants(connection: duckdb.DuckDBPyConnection, version: Version) -> str:
@@ -106,18 +164,28 @@ def has_variants(variants: Sequence[str]) -> str:
     return condition
 
 
-def columns(version: Version, recipe: str, root: Path, source: Path, rows: list[tuple[Any, ...]]) -> Selection:
-    """Turn rows into columns, shard paths into numbers."""
-    names = sorted({row[1] for row in rows})
-    number = {name: index for index, name in enumerate(names)}
+def selection(
+    version: Version,
+    recipe: str,
+    root: Path,
+    source: Path,
+    found: Mapping[str, NDArray[Any]],
+    shards: Mapping[str, Any],
+) -> Selection:
+    """Turn columns of an answer into those of a selection, shards into places in the list of those that are needed."""
+    needed, number = np.unique(found["shard_id"], return_inverse=True)
+    names = shards["path"][np.searchsorted(shards["shard_id"], needed)]
+    sums = [np.asarray(found[name], np.uint64) for name in found if name.startswith("checksum_")]
+    nothing = np.array([], np.bytes_)
     return Selection(
         version=version,
         recipe=recipe,
-        shards=[root / name for name in names],
-        image_ids=np.array([row[0] for row in rows]),
-        shard=np.array([number[row[1]] for row in rows], np.int32),
-        row=np.array([row[2] for row in rows], np.int32),
-        images=[source / row[3] for row in rows],
-        masks=[source / row[4] if row[4] else None for row in rows],
-        checksums=np.array([[value or 0 for value in row[5:]] for row in rows], np.uint64),
+        shards=[root / name for name in names.tolist()],
+        ids=text_column(found["image_id"]),
+        shard=number.astype(np.int32),
+        row=found["shard_row"].astype(np.int32),
+        checksums=np.stack(sums, axis=1),
+        source=source,
+        paths=text_column(found["path"]) if "path" in found else nothing,
+        mask_paths=text_column(np.ma.filled(found["mask_path"], None)) if "mask_path" in found else nothing,
     )

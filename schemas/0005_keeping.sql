@@ -64,7 +64,7 @@ COMMENT ON TABLE removed IS 'versions that `featstore rm` removed and whose file
 
 CREATE VIEW stored AS
     SELECT i.dataset, v.backbone, 'v' || v.number AS version, v.digest, v.method, i.* EXCLUDE (dataset),
-           s.path AS shard, f.shard_row, s.variants, s.codec, f.* EXCLUDE (digest, sha256, shard_id, shard_row)
+           s.path AS shard, f.shard_row, s.variants, s.codec, f.* EXCLUDE (digest, sha256, shard_row)
     FROM current_images i
     JOIN versions v ON v.dataset = i.dataset
     JOIN features f ON f.digest = v.digest AND f.sha256 = i.sha256

@@ -76,7 +76,7 @@ class Source:
         self.lock = Lock()
 
     def __len__(self) -> int:
-        return len(self.chosen.image_ids)
+        return len(self.chosen)
 
     @cached_property
     def image_ids(self) -> list[str]:
@@ -220,5 +220,4 @@ def first(chosen: Selection, limit: int | None) -> Selection:
     """Return the first ``limit`` samples."""
     if limit is None:
         return chosen
-    names = ("image_ids", "shard", "row", "images", "masks", "checksums")
-    return replace(chosen, **{name: getattr(chosen, name)[:limit] for name in names})
+    return chosen.take(slice(limit))
