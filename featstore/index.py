@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,18 @@ from .errors import DecodeError, InputError, RemoteError
 from .images import probe
 from .masks import probe_mask
 from .places import as_remote, listed, stored_path
-from .records import ImageRecord, Problem
-from .revisions import COLUMNS, Previous, Row, previous, record
+from .records import ImageRecord, ObjectRecord, Problem
+from .revisions import Head, KnownFiles, head_of, known_files, record, staged_line
 from .root import check_name, ensure_root
 
 __all__ = ["IndexReport", "Progress", "index_dataset"]
 
 Progress = Callable[[int, int], None]
 THREADS, THREADS_REMOTE = 4, 32
+AHEAD = 64
+DESCRIBED = ("path", "part", "split", "splits", "label", "mask_path", "instance_path", "depth_path")
+Part = list[ImageRecord]
+Told = tuple[str, list[Problem], int, int]
 
 
 @dataclass(frozen=True)
@@ -50,22 +56,22 @@ def index_dataset(
     """
     check_name(dataset)
     ensure_root(root)
-    before = previous(root, dataset)
+    before = head_of(root, dataset)
     folder, reader = locate(dataset, source, layout, before)
     records, problems = split_records(reader.read(folder))
-    rows, found, hashed = describe(folder, records, before, progress)
-    problems += found
-    if not rows and not problems:
-        raise sources.nothing_found(folder, reader)
-    with manifest.writing(root) as connection:
-        known = connection.execute("SELECT revision FROM datasets WHERE dataset = ?", [dataset]).fetchone()
-        if (known[0] if known else 0) != before.revision:
-            raise InputError(f"{dataset} was indexed by another process meanwhile: run the command again")
-        counts = record(connection, dataset, str(folder), reader.layout, before, rows, problems)
-    return IndexReport(dataset, reader.layout, str(folder), *counts, hashed=hashed, problems=tuple(problems))
+    with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as staged:
+        known = known_files(root, dataset) if before.source == str(folder) else None
+        found, hashed = describe(folder, records, known, staged.write, progress)
+        staged.flush()
+        problems += found
+        if not records and not problems:
+            raise sources.nothing_found(folder, reader)
+        with manifest.writing(root) as connection:
+            counts = record(connection, dataset, str(folder), reader.layout, before, Path(staged.name), problems)
+    return IndexReport(dataset, reader.layout, str(folder), **vars(counts), hashed=hashed, problems=tuple(problems))
 
 
-def locate(dataset: str, source: Path | None, layout: str | None, before: Previous) -> tuple[Path, sources.Source]:
+def locate(dataset: str, source: Path | None, layout: str | None, before: Head) -> tuple[Path, sources.Source]:
     """Return the folder to index and what reads it."""
     if source is None:
         layout = layout or before.layout or None
@@ -89,54 +95,88 @@ def split_records(found: Iterable[ImageRecord | Problem]) -> tuple[list[ImageRec
 
 
 def describe(
-    folder: Path, records: list[ImageRecord], before: Previous, progress: Progress | None
-) -> tuple[dict[str, Row], list[Problem], int]:
-    """Read what is new of each image: (row, objects) by image_id, the problems met, and how many files were hashed."""
-    trusted = before.images if before.source == str(folder) else {}
-    rows: dict[str, Row] = {}
+    folder: Path,
+    records: list[ImageRecord],
+    known: KnownFiles | None,
+    write: Callable[[str], object],
+    progress: Progress | None,
+) -> tuple[list[Problem], int]:
+    """Read what is new of each image and write its line; returns the problems met, and how many files were read."""
     problems: list[Problem] = []
-    hashed = 0
-    with ThreadPoolExecutor(THREADS if as_remote(folder) is None else THREADS_REMOTE) as pool:
-        jobs = pool.map(lambda record: describe_one(folder, record, trusted.get(record.image_id)), records)
-        for done, (record, (row, found, read)) in enumerate(zip(records, jobs, strict=True), 1):
+    hashed = done = 0
+    remote = as_remote(folder) is not None
+    # Few images a job where reading is slow, many where a million of them need no more than a look at the clock.
+    size = 1 if remote else max(1, min(256, len(records) // (4 * THREADS)))
+    parts = (records[start : start + size] for start in range(0, len(records), size))
+    with ThreadPoolExecutor(THREADS_REMOTE if remote else THREADS) as pool:
+        for lines, found, read, count in in_order(pool, parts, lambda part: describe_part(folder, part, known)):
+            write(lines)
             problems += found
             hashed += read
-            if row is not None:
-                boxes = [asdict(box) for box in record.objects]
-                rows[record.image_id] = row, [{"class": box.pop("name"), **box} for box in boxes]
+            done += count
             if progress:
                 progress(done, len(records))
-    return rows, problems, hashed
+    return problems, hashed
+
+
+def in_order(pool: ThreadPoolExecutor, parts: Iterable[Part], work: Callable[[Part], Told]) -> Iterator[Told]:
+    """Yield what ``work`` makes of each part, in order, a few ahead: the results of a million images are not kept."""
+    jobs: deque[Future[Told]] = deque()
+    for part in parts:
+        jobs.append(pool.submit(work, part))
+        if len(jobs) > AHEAD:
+            yield jobs.popleft().result()
+    while jobs:
+        yield jobs.popleft().result()
+
+
+def describe_part(folder: Path, records: Part, known: KnownFiles | None) -> Told:
+    """Return the lines of some images, their problems, how many files were read, and how many images these are."""
+    lines, problems, hashed = [], [], 0
+    for one in records:
+        row, found, read = describe_one(folder, one, known)
+        problems += found
+        hashed += read
+        if row is not None:
+            lines.append(staged_line(row, map(box_columns, one.objects)))
+    return "".join(lines), problems, hashed, len(records)
+
+
+def box_columns(box: ObjectRecord) -> dict[str, Any]:
+    """Return a box's columns."""
+    columns = asdict(box)
+    return {"class": columns.pop("name"), **columns}
 
 
 def describe_one(
-    folder: Path, record: ImageRecord, known: dict[str, Any] | None
+    folder: Path, record: ImageRecord, known: KnownFiles | None
 ) -> tuple[dict[str, Any] | None, list[Problem], bool]:
     """Return one image's row (None where it cannot be read), its problems, and whether its bytes were read."""
     path = folder / record.path
-    row = {name: getattr(record, name, None) for name in COLUMNS} | {"splits": list(record.splits)}
+    row = {name: getattr(record, name) for name in DESCRIBED} | {"image_id": record.image_id}
     read = False
     try:
         status = path.stat()
         row |= {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-        if known and all(known[key] == row[key] for key in ("path", "bytes", "mtime_ns")):
-            row |= {key: known[key] for key in ("sha256", "width", "height", "mode")}
-        else:
+        file = (record.image_id, record.path, status.st_size, status.st_mtime_ns)
+        size = known.size_of(*file) if known else None
+        if size is None:
             data = path.read_bytes()
             read = True
             info = probe(data)
             row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             row |= {"width": info.width, "height": info.height, "mode": info.mode}
+            size = info.width, info.height
     except RemoteError:
         raise
     except (OSError, DecodeError) as error:
         reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         return None, [Problem(record.path, "image", reason, record.image_id)], read
-    problems = list(check_masks(folder, record, row))
+    problems = list(check_masks(folder, record, row, size)) if record.mask_path or record.instance_path else []
     return row, problems, read
 
 
-def check_masks(folder: Path, record: ImageRecord, row: dict[str, Any]) -> Iterator[Problem]:
+def check_masks(folder: Path, record: ImageRecord, row: dict[str, Any], size: tuple[int, int]) -> Iterator[Problem]:
     """Drop from ``row`` each mask that cannot be read or is not of the image's size, and yield why."""
     for column in ("mask_path", "instance_path"):
         if row[column] is None:
@@ -148,9 +188,9 @@ def check_masks(folder: Path, record: ImageRecord, row: dict[str, Any]) -> Itera
         except (OSError, DecodeError) as error:
             reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         else:
-            if (info.width, info.height) == (row["width"], row["height"]):
+            if (info.width, info.height) == size:
                 continue
-            size = f"{row['width']}×{row['height']}"
-            reason = f"the mask is {info.width}×{info.height} and its image {size}: it is left out"
+            own = f"{size[0]}×{size[1]}"
+            reason = f"the mask is {info.width}×{info.height} and its image {own}: it is left out"
         yield Problem(row[column], "mask", reason, record.image_id)
         row[column] = None

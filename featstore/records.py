@@ -5,7 +5,7 @@ from dataclasses import dataclass
 __all__ = ["ImageRecord", "ObjectRecord", "Problem"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectRecord:
     """One annotated box, in the units of its annotation file (VOC: pixels counted from 1, both edges inside)."""
 
@@ -20,7 +20,7 @@ class ObjectRecord:
     pose: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image as its source describes it, before its bytes are read.
 

@@ -1,5 +1,7 @@
-"""Revisions of a data set: what the manifest knew, what differs, and the rows that say so."""
+"""Revisions of a data set: what the manifest knew, what differs (DuckDB compares), and the rows that say so."""
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -7,52 +9,84 @@ from typing import Any
 import duckdb
 
 from . import manifest
-from .errors import NotInStoreError
+from .errors import InputError, NotInStoreError
 from .records import Problem
 
-__all__ = ["COLUMNS", "Previous", "Row", "previous", "record"]
+__all__ = ["COLUMNS", "Counts", "Head", "KnownFiles", "as_dicts", "head_of", "known_files", "record", "staged_line"]
 
-Row = tuple[dict[str, Any], list[dict[str, Any]]]
-"""An image's columns and its boxes' columns."""
+FILE = ("sha256", "width", "height", "mode")
+"""What is read from an image's bytes, and taken over where the file is as it was."""
 
-COLUMNS: tuple[str, ...] = (
-    *("path", "sha256", "bytes", "width", "height", "mode", "part", "split", "splits", "label"),
-    *("mask_path", "instance_path", "depth_path"),
+DESCRIBED = ("path", "bytes", "part", "split", "splits", "label", "mask_path", "instance_path", "depth_path")
+COLUMNS: tuple[str, ...] = (*DESCRIBED, *FILE)
+BOX = (
+    'STRUCT("class" VARCHAR, xmin DOUBLE, ymin DOUBLE, xmax DOUBLE, ymax DOUBLE, difficult BOOLEAN, truncated BOOLEAN, '
+    "occluded BOOLEAN, pose VARCHAR)"
 )
+FIELDS = ("class", "xmin", "ymin", "xmax", "ymax", "difficult", "truncated", "occluded", "pose")
 
 
 @dataclass(frozen=True)
-class Previous:
-    """A data set as the manifest knows it before indexing; rows keyed by image_id."""
+class Head:
+    """A data set as the manifest has it; revision 0 where it has none."""
+
+    revision: int = 0
+    source: str = ""
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a revision is made of [images]."""
 
     revision: int
-    source: str
-    layout: str
-    images: dict[str, dict[str, Any]]
-    objects: dict[str, list[dict[str, Any]]]
+    images: int
+    added: int
+    changed: int
+    removed: int
 
 
-def previous(root: Path, dataset: str) -> Previous:
-    """Read the newest revision of a data set; an empty one where there is none."""
+class KnownFiles:
+    """Files of the newest revision with size and time, asked one at a time: those that are as they were need no reading."""
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self.place = {name: place for place, name in enumerate(columns["image_id"].tolist())}
+        self.paths, self.bytes, self.mtime = columns["path"], columns["bytes"], columns["mtime_ns"]
+        self.width, self.height = columns["width"], columns["height"]
+
+    def size_of(self, image_id: str, path: str, size: int, mtime_ns: int) -> tuple[int, int] | None:
+        """Return (width, height) of a file known under this name, of this size [bytes] and time; None where it is not."""
+        at = self.place.get(image_id)
+        if at is None or self.bytes[at] != size or self.mtime[at] != mtime_ns or self.paths[at] != path:
+            return None
+        return int(self.width[at]), int(self.height[at])
+
+
+def head_of(root: Path, dataset: str) -> Head:
+    """Return the newest revision of a data set; an empty one where there is none."""
     try:
         with manifest.reading(root) as connection:
-            head = connection.execute(
-                "SELECT revision, source, layout FROM datasets WHERE dataset = ?", [dataset]
-            ).fetchone()
-            if head is None:
-                return Previous(0, "", "", {}, {})
-            images = as_dicts(
-                connection.execute("SELECT * FROM images WHERE dataset = ? AND last_revision IS NULL", [dataset])
-            )
-            objects: dict[str, list[dict[str, Any]]] = {}
-            query = "SELECT * FROM current_objects WHERE dataset = ? ORDER BY image_id, number"
-            for row in as_dicts(connection.execute(query, [dataset])):
-                objects.setdefault(row.pop("image_id"), []).append(
-                    {k: v for k, v in row.items() if k not in {"dataset", "number"}}
-                )
+            return head_in(connection, dataset)
     except NotInStoreError:
-        return Previous(0, "", "", {}, {})
-    return Previous(head[0], head[1], head[2], {row["image_id"]: row for row in images}, objects)
+        return Head()
+
+
+def head_in(connection: duckdb.DuckDBPyConnection, dataset: str) -> Head:
+    """Return the newest revision that an open manifest has of a data set."""
+    row = connection.execute("SELECT revision, source, layout FROM datasets WHERE dataset = ?", [dataset]).fetchone()
+    return Head(*row) if row else Head()
+
+
+def known_files(root: Path, dataset: str) -> KnownFiles | None:
+    """Return the files of the newest revision, None where there is none."""
+    query = (
+        "SELECT image_id, path, bytes, mtime_ns, width, height FROM images WHERE dataset = ? AND last_revision IS NULL"
+    )
+    try:
+        with manifest.reading(root) as connection:
+            return KnownFiles(connection.execute(query, [dataset]).fetchnumpy())
+    except NotInStoreError:
+        return None
 
 
 def as_dicts(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -61,76 +95,100 @@ def as_dicts(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def staged_line(row: Mapping[str, Any], boxes: Iterable[Mapping[str, Any]]) -> str:
+    """Return one image as ``record`` reads it: its columns, without those of ``FILE`` where its file is as it was."""
+    return json.dumps({**row, "boxes": list(boxes)}) + "\n"
+
+
 def record(
     connection: duckdb.DuckDBPyConnection,
     dataset: str,
     source: str,
     layout: str,
-    before: Previous,
-    rows: dict[str, Row],
+    before: Head,
+    staged: Path,
     problems: list[Problem],
-) -> tuple[int, int, int, int, int]:
-    """Write a revision where anything changed; returns (revision, images, added, changed, removed)."""
-    added = [key for key in rows if key not in before.images]
-    removed = [key for key in before.images if key not in rows]
-    changed = [key for key in rows if key in before.images and differs(before, key, *rows[key])]
-    fresh = bool(added or removed or changed or not before.revision or before.source != source)
+) -> Counts:
+    """Write a revision where anything changed; ``staged`` has a line of ``staged_line`` an image.
+
+    Raises InputError where another process has written one since ``before`` was read.
+    """
+    if head_in(connection, dataset) != before:
+        raise InputError(f"{dataset} was indexed by another process meanwhile: run the command again")
+    compare(connection, dataset, staged)
+    images, added, changed = connection.execute(
+        "SELECT count(*), count_if(added), count_if(changed) FROM fresh"
+    ).fetchall()[0]
+    removed = connection.execute("SELECT count(*) FROM gone").fetchall()[0][0]
+    fresh = bool(added or changed or removed or not before.revision or before.source != source)
     revision = before.revision + fresh
     if fresh:
-        retire(connection, dataset, before.revision, removed + changed)
-        write_images(connection, dataset, revision, {key: rows[key] for key in added + changed})
-        counts = {"added": len(added), "changed": len(changed), "removed": len(removed), "images": len(rows)}
+        write(connection, dataset, before.revision, revision)
+        counts = {"added": added, "changed": changed, "removed": removed, "images": images}
         head = {"dataset": dataset, "revision": revision, "source": source}
         manifest.insert(connection, "revisions", [head | {"created_at": manifest.now()} | counts])
         manifest.insert(connection, "datasets", [head | {"layout": layout}], verb="INSERT OR REPLACE")
-    touched = [(rows[k][0]["mtime_ns"], dataset, k) for k in rows if is_touched(before.images.get(k), rows[k][0])]
-    touched = [entry for entry in touched if entry[2] not in set(changed)]
-    if touched:
-        connection.executemany(
-            "UPDATE images SET mtime_ns = ? WHERE dataset = ? AND image_id = ? AND last_revision IS NULL", touched
-        )
+    connection.execute(
+        "UPDATE images SET mtime_ns = f.mtime_ns FROM fresh f WHERE images.dataset = ? AND images.image_id = f.image_id "
+        "AND images.last_revision IS NULL AND images.mtime_ns <> f.mtime_ns",
+        [dataset],
+    )
+    connection.execute("DROP TABLE fresh; DROP TABLE gone")
     connection.execute("DELETE FROM failures WHERE dataset = ? AND digest IS NULL", [dataset])
     when = manifest.now()
     manifest.insert(
         connection, "failures", [asdict(problem) | {"dataset": dataset, "failed_at": when} for problem in problems]
     )
-    return revision, len(rows), len(added), len(changed), len(removed)
+    return Counts(revision, images, added, changed, removed)
 
 
-def is_touched(known: dict[str, Any] | None, row: dict[str, Any]) -> bool:
-    """Whether only the modification time may have moved."""
-    return known is not None and known["mtime_ns"] != row["mtime_ns"]
-
-
-def differs(before: Previous, key: str, row: dict[str, Any], objects: list[dict[str, Any]]) -> bool:
-    """Whether an image's row or boxes are other than the manifest has."""
-    known = before.images[key]
-    return any(known[name] != row[name] for name in COLUMNS) or before.objects.get(key, []) != objects
-
-
-def retire(connection: duckdb.DuckDBPyConnection, dataset: str, revision: int, keys: list[str]) -> None:
-    """Close the revision range of images that are gone or changed."""
+def compare(connection: duckdb.DuckDBPyConnection, dataset: str, staged: Path) -> None:
+    """Make the tables ``fresh``, every image with whether it is added or changed, and ``gone``, the names of the others."""
+    known = {row[0]: row[1] for row in connection.execute("DESCRIBE images").fetchall()}
+    types = ", ".join(f"'{name}': '{known[name]}'" for name in ("image_id", "mtime_ns", *COLUMNS))
     connection.execute(
-        "UPDATE images SET last_revision = ? WHERE dataset = ? AND last_revision IS NULL "
-        "AND list_contains(CAST(? AS VARCHAR[]), image_id)",
-        [revision, dataset, keys],
+        f"CREATE TEMP TABLE staged AS SELECT * FROM read_json(?, format='newline_delimited', "
+        f"columns={{{types}, 'boxes': '{BOX}[]'}}) QUALIFY row_number() OVER (PARTITION BY image_id) = 1",
+        [str(staged)],
     )
+    pack = ", ".join(f'"{name}" := "{name}"' for name in FIELDS)
+    connection.execute(
+        "CREATE TEMP TABLE known AS SELECT i.*, coalesce(o.boxes, []) AS boxes FROM images i LEFT JOIN "
+        f"(SELECT image_id, first_revision, list(struct_pack({pack}) ORDER BY number) AS boxes FROM objects "
+        "WHERE dataset = $name GROUP BY ALL) o USING (image_id, first_revision) "
+        "WHERE i.dataset = $name AND i.last_revision IS NULL",
+        {"name": dataset},
+    )
+    taken = ", ".join(f"coalesce(s.{name}, k.{name}) AS {name}" for name in FILE)
+    differs = " OR ".join(f"s.{name} IS DISTINCT FROM k.{name}" for name in (*DESCRIBED, "boxes"))
+    read = " OR ".join(f"(s.{name} IS NOT NULL AND s.{name} <> k.{name})" for name in FILE)
+    connection.execute(
+        f"CREATE TEMP TABLE fresh AS SELECT s.* EXCLUDE ({', '.join(FILE)}), {taken}, k.image_id IS NULL AS added, "
+        f"k.image_id IS NOT NULL AND ({differs} OR {read}) AS changed FROM staged s LEFT JOIN known k USING (image_id)"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE gone AS SELECT image_id FROM known WHERE image_id NOT IN (SELECT image_id FROM staged)"
+    )
+    connection.execute("DROP TABLE staged; DROP TABLE known")
 
 
-def write_images(
-    connection: duckdb.DuckDBPyConnection,
-    dataset: str,
-    revision: int,
-    rows: dict[str, Row],
-) -> None:
-    """Insert images and their boxes as of ``revision``."""
-    images = (
-        {"dataset": dataset, "image_id": key, "first_revision": revision, **row} for key, (row, _) in rows.items()
+def write(connection: duckdb.DuckDBPyConnection, dataset: str, before: int, revision: int) -> None:
+    """Close the revision range of images that are gone or changed, and add those that are new or changed, with their boxes."""
+    connection.execute(
+        "UPDATE images SET last_revision = ? WHERE dataset = ? AND last_revision IS NULL AND image_id IN "
+        "(SELECT image_id FROM gone UNION ALL SELECT image_id FROM fresh WHERE changed)",
+        [before, dataset],
     )
-    manifest.insert(connection, "images", images)
-    boxes = (
-        {"dataset": dataset, "image_id": key, "first_revision": revision, "number": number, **box}
-        for key, (_, objects) in rows.items()
-        for number, box in enumerate(objects)
+    columns = ", ".join(("mtime_ns", *COLUMNS))
+    connection.execute(
+        f"INSERT INTO images (dataset, image_id, first_revision, {columns}) "
+        f"SELECT ?, image_id, ?, {columns} FROM fresh WHERE added OR changed",
+        [dataset, revision],
     )
-    manifest.insert(connection, "objects", boxes)
+    fields = ", ".join(f'"{name}"' for name in FIELDS)
+    connection.execute(
+        f"INSERT INTO objects (dataset, image_id, first_revision, number, {fields}) SELECT ?, image_id, ?, number - 1, box.* "
+        "FROM (SELECT image_id, unnest(boxes) AS box, generate_subscripts(boxes, 1) AS number "
+        "FROM fresh WHERE added OR changed)",
+        [dataset, revision],
+    )
