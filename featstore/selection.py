@@ -62,7 +62,8 @@ class Selection:
 
     def take(self, places: slice | NDArray[np.intp]) -> "Selection":
         """Return some of the samples."""
-        names = ("ids", "shard", "row", "checksums", "paths", "mask_paths")
+        names = ["ids", "shard", "row", "checksums"]
+        names += ["paths", "mask_paths"] if len(self.paths) else []
         return replace(self, **{name: getattr(self, name)[places] for name in names})
 
 

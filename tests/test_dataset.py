@@ -51,7 +51,7 @@ def test_items_are_what_was_computed(root: Path) -> None:
     for index in range(10):
         item = data[index]
         assert item["image_id"] == data.image_ids[index]
-        image = decode(Path(data.extras.images[index].decode()).read_bytes())
+        image = decode((data.extras.source / data.extras.images[index].decode()).read_bytes())
         expected = torch.from_numpy(expected_clean(image)).half().permute(2, 0, 1)
         assert torch.equal(item["clean"], expected)
         assert item["clean"].shape == (WIDTH, *GRID)
@@ -101,7 +101,7 @@ def test_splits_lists_and_masks_of_a_voc_tree(root: Path) -> None:
     assert batch["image"].shape == (2, 3, 20, 30)
     assert batch["mask"].shape == (2, 20, 30)
     for index, labels in enumerate(batch["mask"]):
-        with Image.open(data.extras.masks[index].decode()) as file:
+        with Image.open(data.extras.source / data.extras.masks[index].decode()) as file:
             expected = np.array(file.resize((30, 20), Image.Resampling.NEAREST))
         np.testing.assert_array_equal(labels.numpy(), expected)
     assert set(batch["mask"].unique().tolist()) == {0, 12}
