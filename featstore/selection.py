@@ -188,5 +188,5 @@ def selection(
         checksums=np.stack(sums, axis=1),
         source=source,
         paths=text_column(found["path"]) if "path" in found else nothing,
-        mask_paths=text_column(np.ma.filled(found["mask_path"], None)) if "mask_path" in found else nothing,
+        mask_paths=text_column(found["mask_path"]) if "mask_path" in found else nothing,
     )

@@ -16,6 +16,8 @@ def test_as_numpy_does_it_a_text_at_a_time(texts: list[str]) -> None:
 def test_none_is_the_empty_text_and_nothing_is_no_row() -> None:
     assert text_column([None, "x", None]).tolist() == [b"", b"x", b""]
     assert text_column([]).tolist() == []
+    masked = np.ma.MaskedArray(np.array(["a", "b", "c"], object), [False, True, False])
+    assert text_column(masked).tolist() == [b"a", b"", b"c"]
 
 
 def test_many_random_texts() -> None:
