@@ -9,13 +9,14 @@ __all__ = ["text_column"]
 
 
 def text_column(values: Sequence[str | None] | NDArray[np.object_]) -> NDArray[np.bytes_]:
-    """Return texts as UTF-8 bytes (N,), all of the longest one's width; None, and what is masked, becomes the empty text.
+    """Return texts as UTF-8 bytes (N,), all of the longest one's width; None and what is masked become empty.
 
     Several times faster than numpy's own way over its four-byte characters. Raises ValueError for a text that holds NUL,
     which numpy could not tell from the end.
     """
     if isinstance(values, np.ma.MaskedArray):
-        values = np.where(np.ma.getmaskarray(values), None, values.data)
+        absent, values = np.ma.getmaskarray(values), values.data.astype(object)
+        values[absent] = None
     count = len(values)
     try:
         joined = "\0".join(values)  # type: ignore[arg-type]
