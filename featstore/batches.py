@@ -1,7 +1,7 @@
 """Batches: one block of memory a variant, filled in the order of the disk, handed on without another copy."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,32 +13,24 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from .aligned import Stored
 from .crops import Part
 from .parcels import Batch, take
+from .places import as_remote
 from .reading import PREFIX, ShardReader, Window
 
-__all__ = ["Allocate", "Sample", "allocate", "collate", "read_blocks", "reshared"]
+__all__ = ["Allocate", "Sample", "Samples", "allocate", "collate", "read_blocks", "reshared"]
 
 Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
 """Makes an uninitialised tensor of a shape and dtype."""
 
+Read = tuple[ShardReader, int, int]
+"""A sample to read: its shard, its row there, its place in the batch."""
+
+ENOUGH = 4
 RAGGED = frozenset({"image_id", "objects"})
 """Keys that collate to a list."""
 
 
-class Block:
-    """The features of a batch: a tensor (N, …) a key. Its samples are views of it."""
-
-    def __init__(self, tensors: dict[str, Tensor], size: int) -> None:
-        self.tensors, self.size = tensors, size
-
-
 class Sample(dict[str, Any]):
-    """One item: a dict that knows of which block it is which row, so that collating can hand on the block."""
-
-    __slots__ = ("block", "row")
-
-    def __init__(self, values: dict[str, Any], block: Block | None = None, row: int = 0) -> None:
-        super().__init__(values)
-        self.block, self.row = block, row
+    """One item: a dict by whose type ``DataLoader`` knows how to collate."""
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -48,6 +40,43 @@ class Sample(dict[str, Any]):
         return dict(self)
 
     __copy__ = copy
+
+
+class Samples(Sequence[dict[str, Any]]):
+    """The items of a batch, which share a block of memory a variant (N, …); each is made when it is looked at."""
+
+    def __init__(self, ids: list[str], blocks: dict[str, Tensor], extras: list[dict[str, Any]]) -> None:
+        self.ids, self.blocks, self.extras = ids, blocks, extras
+        self.made: dict[int, tuple[Sample, dict[str, Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        if row not in self.made:
+            values = {"image_id": self.ids[row]} | {key: whole[row] for key, whole in self.blocks.items()}
+            values |= self.extras[row] if self.extras else {}
+            self.made[row] = Sample(values), values
+        return self.made[row][0]
+
+    def is_as_made(self) -> bool:
+        """Whether no caller has put another value into an item (one changed in place is changed in the block as well)."""
+        return all(
+            len(sample) == len(values) and all(sample.get(key) is value for key, value in values.items())
+            for sample, values in self.made.values()
+        )
+
+    def batch(self, make: Allocate) -> "Batch":
+        """Return the whole as a batch: the blocks as they are, extras stacked."""
+        batch = Batch(image_id=self.ids, **self.blocks)
+        return Batch(batch | stack_values(self.extras, make)) if self.extras else batch
 
 
 def plain(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -85,30 +114,48 @@ def read_blocks(
     blocks: dict[str, Tensor] = {}
     for version in stored:
         shards, rows = version.shard[places], version.row[places]
-        order = np.lexsort((rows, shards)).tolist()
-        columns = [column.name for column in version.columns] + [PREFIX] * prefix
-        version.pool.fetch(columns, zip(shards.tolist(), rows.tolist(), strict=True))
-        reads = [(version.pool[shards.item(k)], rows.item(k), k) for k in order]
         names = [(column.key, column.name, column.number) for column in version.columns]
         names += [(version.prefix + "prefix", PREFIX, -1)] if prefix else []
-        for reader, row, k in reads:
-            for _, name, _ in names:
-                reader.prefetch(name, row, window_of(reader, name, parts[k]))
-        filled = {key: empty_block(reads[0][0], name, parts[0], len(places), dtype, make) for key, name, _ in names}
-        scratch = {key: half_of(block) for key, block in filled.items()}
-        for reader, row, k in reads:
-            for key, name, number in names:
-                # 0 stands for a sum that the manifest does not have, as of a residual that is worked out from its parts.
-                expected = version.checksums.item(places[k], number) or None if verify and number >= 0 else None
-                window = window_of(reader, name, parts[k])
-                half = scratch[key]
-                if dtype == torch.float16:
-                    reader.read_into(half[k], name, row, expected, window)
-                else:
-                    reader.read_into(half[0], name, row, expected, window)
-                    filled[key][k].copy_(torch.from_numpy(half[0]))
-        blocks |= {key: block if block.ndim == 3 else block.permute(0, 3, 1, 2) for key, block in filled.items()}
+        if as_remote(version.pool.paths[0]) is not None:
+            version.pool.fetch([name for _, name, _ in names], zip(shards.tolist(), rows.tolist(), strict=True))
+        reads = [(version.pool[shards.item(k)], rows.item(k), k) for k in np.lexsort((rows, shards)).tolist()]
+        read_ahead(reads, [name for _, name, _ in names], parts)
+        for key, name, number in names:
+            block = empty_block(reads[0][0], name, parts[0], len(places), dtype, make)
+            fill(block, reads, name, parts, version.checksums[places, number] if verify and number >= 0 else None)
+            blocks[key] = block if block.ndim == 3 else block.permute(0, 3, 1, 2)
     return blocks
+
+
+def read_ahead(reads: Sequence[Read], names: Sequence[str], parts: Sequence[Part | None]) -> None:
+    """Have the disk bring in samples that are not in memory; stops where four in a row are, as all are then most times."""
+    there = 0
+    for reader, row, k in reads:
+        cached = [reader.prefetch(name, row, window_of(reader, name, parts[k])) for name in names]
+        there = there + 1 if all(cached) else 0
+        if there == ENOUGH:
+            return
+
+
+def fill(
+    block: Tensor,
+    reads: Sequence[Read],
+    name: str,
+    parts: Sequence[Part | None],
+    checksums: NDArray[np.uint64] | None,
+) -> None:
+    """Read one variant of every sample to its place in the block."""
+    half = block.numpy() if block.dtype == torch.float16 else None
+    scratch = np.empty(block.shape[1:], np.float16) if half is None else None
+    for reader, row, k in reads:
+        # 0 stands for a sum that the manifest does not have, as of a residual that is worked out from its parts.
+        expected = checksums.item(k) or None if checksums is not None else None
+        window = window_of(reader, name, parts[k])
+        if half is not None:
+            reader.read_into(half[k], name, row, expected, window)
+        elif scratch is not None:
+            reader.read_into(scratch, name, row, expected, window)
+            block[k].copy_(torch.from_numpy(scratch))
 
 
 def window_of(reader: ShardReader, name: str, part: Part | None) -> Window | None:
@@ -126,53 +173,35 @@ def empty_block(
     return make((count, *shape), dtype)
 
 
-def half_of(block: Tensor) -> NDArray[np.float16]:
-    """Return the block's own memory where it is float16, else that of one sample to convert from."""
-    return block.numpy() if block.dtype == torch.float16 else np.empty((1, *block.shape[1:]), np.float16)
-
-
 def collate(samples: Sequence[dict[str, Any]], **_: Any) -> dict[str, Any]:
     """Turn samples into a batch: tensors (N, …), ``label`` (N,) int64, ``image_id`` and ``objects`` a list.
 
     Samples that were read together are one block already, which is handed on as it is. ``DataLoader`` does this by itself
     with the samples of a FeatureDataset.
     """
-    batch = Batch()
-    for key in samples[0]:
-        whole = block_of(samples, key)
-        if whole is not None:
-            batch[key] = whole
-            continue
+    if isinstance(samples, Samples) and samples.is_as_made():
+        return samples.batch(allocate)
+    return Batch(stack_values(samples, allocate))
+
+
+def stack_values(samples: Sequence[dict[str, Any]], make: Allocate) -> dict[str, Any]:
+    """Return the values of each key as one: tensors stacked, numbers a tensor, anything else as torch collates it."""
+    batch: dict[str, Any] = {}
+    for key, first in samples[0].items():
         values = [sample[key] for sample in samples]
         if key in RAGGED:
             batch[key] = values
         else:
-            batch[key] = stacked(values) if isinstance(values[0], Tensor) else default_collate(values)
+            batch[key] = stacked(values, make) if isinstance(first, Tensor) else default_collate(values)
     return batch
 
 
-def stacked(tensors: Sequence[Tensor]) -> Tensor:
+def stacked(tensors: Sequence[Tensor], make: Allocate) -> Tensor:
     """Return (N, …) in memory that a worker can send; (C, h, w) that lie channels-last stay so."""
     first = tensors[0]
     if first.ndim == 3 and first.stride(0) == 1 and not first.is_contiguous():
-        return stacked([tensor.permute(1, 2, 0) for tensor in tensors]).permute(0, 3, 1, 2)
-    return torch.stack(list(tensors), out=allocate((len(tensors), *first.shape), first.dtype))
-
-
-def block_of(samples: Sequence[dict[str, Any]], key: str) -> Tensor | None:
-    """Return the block whose rows, all and in order, the samples' values are; None where a caller has changed one."""
-    block = samples[0].block if isinstance(samples[0], Sample) else None
-    if block is None or block.size != len(samples) or key not in block.tensors:
-        return None
-    whole = block.tensors[key]
-    start, step = whole.data_ptr(), whole.stride(0) * whole.element_size()
-    for row, sample in enumerate(samples):
-        value = sample[key]
-        if not isinstance(value, Tensor) or value.dtype != whole.dtype or value.data_ptr() != start + row * step:
-            return None
-        if value.shape != whole.shape[1:] or value.stride() != whole.stride()[1:]:
-            return None
-    return whole
+        return stacked([tensor.permute(1, 2, 0) for tensor in tensors], make).permute(0, 3, 1, 2)
+    return torch.stack(list(tensors), out=make((len(tensors), *first.shape), first.dtype))
 
 
 # The way that torch documents: without it DataLoader would stack, and with that copy, what is one block already.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .filters import decodable, decode, filters_of
+from .quantise import STORED
 
 __all__ = ["Chunks"]
 
@@ -43,6 +44,11 @@ class Chunks:
     def place(self, row: int) -> tuple[int, int] | None:
         """Return (start, length) of a sample's chunk in the file [bytes], None where HDF5 has to be asked."""
         return None if self.offsets is None else (self.offsets.item(row), self.lengths.item(row))
+
+    @property
+    def plain(self) -> NDArray[np.int64] | None:
+        """Return the offsets where samples lie there as float16 without filter, None otherwise."""
+        return self.offsets if not self.filters and self.dtype == STORED else None
 
     @property
     def end(self) -> int:

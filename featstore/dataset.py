@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .aligned import check_prefix, open_aligned, parse_requests
-from .batches import Allocate, Block, Sample, allocate, collate, read_blocks, reshared, window_of
+from .batches import Allocate, Sample, Samples, allocate, read_blocks, reshared, window_of
 from .crops import Crop, Part
 from .errors import NotInStoreError
 from .extras import Extras, Wanted
@@ -161,17 +161,19 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         """
         place = self.place(index)
         part = self.part(place)
-        item: dict[str, Any] = {"image_id": self.ids.item(place).decode()}
+        item = Sample(image_id=self.ids.item(place).decode())
         for one in self.stored:
             reader, row = one.pool[one.shard.item(place)], one.row.item(place)
             for column in one.columns:
                 # 0 stands for a sum that the manifest does not have, as of a residual that is worked out from its parts.
                 expected = one.checksums.item(place, column.number) or None if self.verify else None
-                window = window_of(reader, column.name, part)
+                window = None if part is None else window_of(reader, column.name, part)
                 item[column.key] = self.tensor(reader.read(column.name, row, expected, window).transpose(2, 0, 1))
             if self.prefix:
                 item[one.prefix + "prefix"] = self.tensor(reader.read(PREFIX, row))
-        return Sample(item | self.extras.item(place, part))
+        if self.extras.any:
+            item.update(self.extras.item(place, part))
+        return item
 
     def part(self, place: int) -> Part | None:
         """Return the part of the image that an item shows in this epoch; None where it is the whole."""
@@ -182,26 +184,24 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         tensor = torch.from_numpy(stored)
         return tensor if self.dtype is None else tensor.to(self.dtype)
 
-    def __getitems__(self, indices: Sequence[int | str]) -> list[dict[str, Any]]:
+    def __getitems__(self, indices: Sequence[int | str]) -> Sequence[dict[str, Any]]:
         """Return several items, as DataLoader asks for a batch: read in the order of the disk, returned as asked.
 
         Their features are views of one block of memory a variant, which ``collate`` hands on without another copy.
         """
-        return self.read([self.place(index) for index in indices], allocate)
+        return self.read(indices, allocate)
 
-    def read(self, places: Sequence[int], make: Allocate) -> list[dict[str, Any]]:
-        """Read the items at places from 0 on into memory that ``make`` gives."""
+    def read(self, indices: Sequence[int | str], make: Allocate) -> Samples:
+        """Read several items into memory that ``make`` gives."""
+        places = [self.place(index) for index in indices]
         if not places:
-            return []
+            return Samples([], {}, [])
         parts = [self.part(place) for place in places]
         blocks = read_blocks(self.stored, places, parts, self.prefix, self.dtype or torch.float16, self.verify, make)
-        block = Block(blocks, len(places))
-        items: list[dict[str, Any]] = []
-        for row, place in enumerate(places):
-            item = {"image_id": self.ids.item(place).decode()} | {key: whole[row] for key, whole in blocks.items()}
-            items.append(Sample(item | self.extras.item(place, parts[row]), block, row))
-        return items
+        extras = [self.extras.item(*each) for each in zip(places, parts, strict=True)] if self.extras.any else []
+        ids = [name.decode() for name in self.ids[places].tolist()]
+        return Samples(ids, blocks, extras)
 
     def batch(self, indices: Sequence[int | str], make: Allocate = allocate) -> dict[str, Any]:
         """Return several items as one batch: tensors (N, …), ``image_id`` and ``objects`` lists."""
-        return collate(self.read([self.place(index) for index in indices], make))
+        return self.read(indices, make).batch(make)

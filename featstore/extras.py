@@ -50,6 +50,7 @@ class Extras:
         Raises NotInStoreError where something asked for is not there.
         """
         self.wanted, self.recipe = wanted, recipe
+        self.any = wanted != Wanted()
         self.sized = "input" in recipe.get("backbone", {})
         if (wanted.image or wanted.mask or wanted.depth or wanted.objects) and not self.sized:
             raise NotInStoreError(f"the recipe of {version.name} names no input size to resize images and masks to")

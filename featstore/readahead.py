@@ -37,12 +37,17 @@ class ReadAhead:
         self.map = mapped
         self.address = np.frombuffer(mapped, np.uint8).ctypes.data
 
-    def request(self, start: int, size: int) -> None:
-        """Have ``size`` bytes from ``start`` brought in, without waiting; does nothing where the system cannot."""
+    def request(self, start: int, size: int) -> bool:
+        """Have ``size`` bytes from ``start`` brought in, without waiting; whether they are in memory already.
+
+        Does nothing, and says yes, where the system cannot tell.
+        """
         if MINCORE is None:
-            return
+            return True
         aligned = start // PAGE * PAGE
         length = start + size - aligned
         pages = ctypes.create_string_buffer(-(-length // PAGE))
-        if MINCORE(self.address + aligned, length, pages) == 0 and b"\0" in pages.raw:
-            self.map.madvise(mmap.MADV_WILLNEED, aligned, length)
+        if MINCORE(self.address + aligned, length, pages) or b"\0" not in pages.raw:
+            return True
+        self.map.madvise(mmap.MADV_WILLNEED, aligned, length)
+        return False

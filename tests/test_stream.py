@@ -135,12 +135,12 @@ def test_memory_comes_back_only_when_nothing_refers_to_it(data: FeatureDataset) 
 
 
 def test_an_error_is_raised_at_its_batch(readable: Path, data: FeatureDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = iter(loader(data, 2, workers=2))
-    next(batches)
     reader = data.stored[0].pool[2]
     monkeypatch.setattr(reader, "read_into", lambda *_: (_ for _ in ()).throw(CorruptError("damaged")))
+    batches = iter(loader(data, 2, workers=2))
+    assert [next(batches)["image_id"] for _ in range(3)] == [data.image_ids[i : i + 2] for i in (0, 2, 4)]
     with pytest.raises(CorruptError, match="damaged"):
-        list(loader(data, 2, workers=2))
+        next(batches)
 
 
 def test_another_device_gets_every_tensor(readable: Path) -> None:
