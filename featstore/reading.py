@@ -17,7 +17,7 @@ from .filters import need_plugins
 from .int8 import affine_name, decode
 from .layout import PREFIX_SUM
 from .places import as_remote
-from .quantise import DERIVABLE, checksum, residual_of
+from .quantise import DERIVABLE, STORED, checksum, residual_of
 from .ranges import Ranges, fetch_all
 from .readahead import ReadAhead
 from .shard import PREFIX, opened
