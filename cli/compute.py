@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from featstore.compute import Decomposer
 from featstore.errors import InputError
+from featstore.places import path_of
+from featstore.working_copy import local_copy
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +97,7 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
     named = options.weights in (None, "hub", "demo", "random") or str(options.weights).startswith("hub:")
     return dvt.Backbone.create(
         options.backbone,
-        weights=options.weights if named or options.weights is None else Path(options.weights),
+        weights=options.weights if named or options.weights is None else local_copy(path_of(options.weights)),
         input_size=options.input_size,
         stride=options.stride,
         layer=options.layer,

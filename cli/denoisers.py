@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from featstore.calibration import Calibration, decoded, sample_images, sample_raw
 from featstore.denoisers import find_denoiser, list_denoisers, newest_denoiser
 from featstore.errors import InputError, NotInStoreError
+from featstore.places import path_of
 from featstore.versions import Version
+from featstore.working_copy import local_copy
 
 from .printing import plural
 
@@ -35,13 +37,15 @@ def locate(root: Path, name: str | None, dataset: str, backbone: Mapping[str, An
         newest = newest_denoiser(root, backbone, dataset)
         if newest is None:
             raise NotInStoreError(none_fits(root, dataset, backbone))
-        return str(root / newest.path), f"{newest.name}, trained on {plural(newest.images, 'image')}"
-    if name.startswith("hub:") or Path(name).is_file():
+        return str(local_copy(root / newest.path)), f"{newest.name}, trained on {plural(newest.images, 'image')}"
+    if name.startswith("hub:"):
         return name, Path(name).name
+    if (path := path_of(name)).is_file():
+        return str(local_copy(path)), path.name
     if name.endswith((".pth", ".pt", ".safetensors")):
         raise InputError(f"there is no denoiser file {name}")
     row = find_denoiser(root, name)
-    return str(root / row.path), f"{row.name}, trained on {plural(row.images, 'image')}"
+    return str(local_copy(root / row.path)), f"{row.name}, trained on {plural(row.images, 'image')}"
 
 
 def none_fits(root: Path, dataset: str, backbone: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The local copy of a remote manifest: DuckDB works on local files alone."""
+"""Local copies of remote files: the manifest, since DuckDB works on local files alone, and weights."""
 
 import os
 import shutil
@@ -13,9 +13,10 @@ from .cache import cache_folder
 from .errors import NotInStoreError, StoreError
 from .lease import hold_lease
 from .listing import Status
+from .places import as_remote
 from .remote import RemotePath
 
-__all__ = ["changed_copy", "fetched"]
+__all__ = ["changed_copy", "derived_copy", "fetched", "local_copy", "require_copy"]
 
 LOCK = ".manifest.lock"
 WAIT = 600.0
@@ -24,6 +25,12 @@ WAIT = 600.0
 def fetched(path: RemotePath) -> Path:
     """Return a local copy of the file as it is now, downloaded where the last one is older; raises FileNotFoundError."""
     return copy_of(path, path.stat())
+
+
+def local_copy(path: Path) -> Path:
+    """Return a local file itself, of a remote one a copy as it is now, for what takes files of this machine alone."""
+    remote = as_remote(path)
+    return path if remote is None else fetched(remote)
 
 
 def copy_of(path: RemotePath, status: Status) -> Path:
