@@ -101,7 +101,7 @@ def load_decomposer(
     """Return what cleans the raw maps of a version, and lines that say with what."""
     import dvt
 
-    backbone = describe_version(root, source.name)["recipe"]["backbone"]
+    backbone = {"dtype": "float32"} | describe_version(root, source.name)["recipe"]["backbone"]
     place = dvt.choose_device(device)
     name, label = locate(root, denoiser, source.dataset, backbone)
     model = dvt.Denoiser.from_checkpoint(name, backbone["id"], source.channels)

@@ -40,6 +40,7 @@ SHOWN = 10
 @click.option("--input-size", type=options.Size(), help="What images were resized to [pixels], if known.")
 @click.option("--layer", type=int, metavar="N", help="The block they come from, counted from 0, if known.")
 @click.option("--note", metavar="TEXT", help="What tells them from other features of the same model.")
+@options.compress
 @options.dry_run
 @options.root
 @options.as_json
@@ -88,7 +89,8 @@ def again(folder: Path) -> str:
     context, words = click.get_current_context(), []
     for option in context.command.params:
         value = context.params.get(option.name or "")
-        if not isinstance(option, click.Option) or option.name in ("root", "dry_run", "as_json") or value in (None, ()):
+        passing = not isinstance(option, click.Option) or option.name in ("root", "dry_run", "as_json")
+        if passing or value in (None, (), option.default):
             continue
         if isinstance(value, tuple):
             value = ("x" if isinstance(option.type, options.Size) else ",").join(map(str, value))

@@ -106,7 +106,7 @@ def denoise_command(root: Path, source: Version, reference: str, store: str) -> 
     None where that one's own is not known, or where no build does: ``source`` keeps its raw maps as int8.
     """
     command = recorded(root, source)
-    if command is None:
+    if command is None or source.method == "imported":
         return None
     known = options_of(command)
     if known["store"] != FLOAT16:

@@ -152,8 +152,8 @@ def report(outcome: Outcome, pairs: PairSet, as_json: bool) -> None:
         )
     if judged.cosine <= judged.raw_cosine:
         click.echo("  it does not beat raw: train on more images, or longer", err=True)
-    height, width = pairs.data.input_size
-    size = f"{height}" if height == width else f"{height}x{width}"
-    click.echo(
-        f"  use       featstore build {version.dataset} --backbone {version.backbone} --input-size {size} --method stage2"
-    )
+    size = ""
+    if "input" in pairs.data.recipe["backbone"]:  # of imported features nobody may know
+        height, width = pairs.data.input_size
+        size = f" --input-size {height}" + (f"x{width}" if height != width else "")
+    click.echo(f"  use       featstore build {version.dataset} --backbone {version.backbone}{size} --method stage2")

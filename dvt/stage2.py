@@ -31,12 +31,12 @@ Stored = tuple[Float[Tensor, "h w c"], Float[Tensor, "t c"] | None]
 def check_lineage(denoiser: Denoiser, backbone: Mapping[str, Any]) -> None:
     """Raise DenoiserError where a denoiser says that it was trained on features other than those of this recipe.
 
-    The input size may differ: the position embedding is resampled. A published checkpoint says nothing of it.
+    The input size may differ: the position embedding is resampled. A published checkpoint says nothing of it, and of imported
+    features not all is known.
     """
     told = denoiser.facts.get("backbone", {})
-    wrong = [
-        key for key in ("id", "weights", "layer", "norm", "mean", "std") if key in told and told[key] != backbone[key]
-    ]
+    both = [key for key in ("id", "weights", "layer", "norm", "mean", "std") if key in told and key in backbone]
+    wrong = [key for key in both if told[key] != backbone[key]]
     if wrong:
         own = ", ".join(f"{key} {str(told[key])[:40]} and not {str(backbone[key])[:40]}" for key in wrong)
         raise DenoiserError(f"the denoiser was trained on other features: {own}")

@@ -143,11 +143,11 @@ def draw(sha256: str) -> float:
 
 
 def stage1_version(root: Path, dataset: str, backbone: str, version: str | None) -> Version:
-    """Return the version that gives the pairs."""
+    """Return the version that gives the pairs; one that was imported has to be named."""
     with restricted(root, dataset) as connection:
         if version is not None:
             found = find_version(connection, f"{dataset}/{backbone}/{version}")
-            if not found.method.startswith("stage1"):
+            if not found.method.startswith(("stage1", "imported")):
                 raise InputError(f"{found.name} is made by {found.method}: pairs to train on come from stage1")
             return found
         known = [one for one in list_versions(connection) if one.backbone == backbone]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ import h5py
 import numpy as np
 import pytest
 from exported import NAMES, VARIANTS, make_store, stored_maps
+from fakes import FakeDecomposer
 from numpy.typing import NDArray
 from tinystore import call, done
 
+from featstore.build import build_version
 from featstore.errors import CorruptError, InputError, NotInStoreError, QueryError, StoreError
 from featstore.exchange.export import ExportRequest, export_version
 from featstore.exchange.folder import Folder
 from featstore.exchange.naming import file_names
 from featstore.exchange.source import Wanted
+from featstore.index import index_dataset
+from featstore.plan import Request
 
 Maps = dict[str, dict[str, NDArray[Any]]]
 FORMATS = ("npy", "safetensors", "stacked", "parquet", "zarr", "webdataset")
@@ -352,6 +357,24 @@ def test_variants_that_the_store_must_derive(tmp_path: Path) -> None:
     for image_id, maps in stored_maps(store, ("raw", "clean", "artifact")).items():
         exact = maps["raw"].astype(np.float64) - maps["clean"] - maps["artifact"]
         np.testing.assert_array_equal(found[image_id]["residual"], exact.astype(np.float16))
+
+
+def test_what_is_stored_compressed_or_in_one_byte_leaves_as_numbers(tmp_path: Path) -> None:
+    exact = make_store(tmp_path)
+    export(exact, "npy", tmp_path / "exact", variants=("raw",))
+    request = Request("pets", "fake", ("raw",))
+    for name, change in (("zstd", {"codec": "zstd"}), ("int8", {"store": "int8"})):
+        store = shutil.copytree(tmp_path / "store", tmp_path / name)
+        shutil.rmtree(store / "pets")
+        (store / "manifest.duckdb").unlink()
+        index_dataset(store, "pets", tmp_path / "pets")
+        build_version(store, replace(request, **change), FakeDecomposer())
+        export(store, "npy", tmp_path / f"{name}-out")
+        for image_id, maps in read_npy(tmp_path / f"{name}-out").items():
+            values = read_npy(tmp_path / "exact")[image_id]["raw"].astype(np.float32)
+            step = np.ptp(values, axis=(0, 1)).max() / 255 if name == "int8" else 0
+            assert maps["raw"].dtype == np.float16
+            assert np.abs(maps["raw"] - values).max() <= 1.01 * step
 
 
 assert VARIANTS == ("raw", "clean", "artifact", "residual")

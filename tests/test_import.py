@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from exported import NAMES, PREFIX, VARIANTS, make_source, make_store, stored_maps
 from numpy.typing import NDArray
-from tinystore import call, done, rows
+from tinystore import TRAIN, call, done, rows
 
 from featstore import FeatureDataset
 from featstore.errors import FeatstoreError, InputError, NotInStoreError, SourceError
@@ -25,6 +25,7 @@ from featstore.exchange.matching import Entry, Image, match
 from featstore.exchange.source import Wanted
 from featstore.index import index_dataset
 from featstore.recipe import Recipe
+from featstore.verify import verify_store
 
 MODEL = "vit_base_patch14_dinov2.lvd142m"
 GRID, WIDTH = (3, 4), 6
@@ -93,6 +94,7 @@ def test_out_and_in_again_is_the_same_to_the_bit(
     for image_id, maps in before.items():
         for name in (*VARIANTS, PREFIX):
             assert maps[name].tobytes() == after[image_id][name].tobytes(), (image_id, name)
+    assert not verify_store(fresh).damage
     columns = "SELECT sha256, checksum_raw, checksum_clean, checksum_residual FROM stored ORDER BY 1"
     assert rows(root, columns) == rows(fresh, columns)
 
@@ -284,10 +286,52 @@ def test_the_command_line(root: Path, fresh: Path, tmp_path: Path) -> None:
     done("export", "pets/fake/v1", "--format", "dvt", "--output", out, "--where", "label = 'cats'", "--root", root)
     planned = json.loads(done("import", out, "--name", "pets", "--dry-run", "--json", "--root", fresh).out)
     assert (planned["imported"], planned["version"]) == (3, None)
-    said = done("import", out, "--name", "pets", "--root", fresh)
+    said = done("import", out, "--name", "pets", "--compress", "gzip", "--root", fresh)
     assert "pets/fake/v1 from dvt: imported 3 images, 0 failed" in said.out
     assert "8 images of pets: the folder has nothing of them" in said.out
     listed = done("ls", "--root", fresh).out
     assert "imported" in listed
     provenance = json.loads(done("show", "pets/fake/v1", "--json", "--root", fresh).out)["provenance"]
     assert "import" in provenance["command"]
+    assert provenance["reproduce"] == f"featstore import {out} --name pets --compress gzip"
+
+
+def test_a_denoiser_learns_the_same_from_what_went_out_and_came_back(trained: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(trained, tmp_path / "store")
+    done("export", "pets/test_vit/v1", "--format", "dvt", "--output", tmp_path / "out", "--root", root)
+    (tmp_path / "out" / "featstore.json").unlink()  # as the original code would have left it
+    said = done("import", tmp_path / "out", "--name", "pets", "--backbone", "test_vit", "--json", "--root", root)
+    version = json.loads(said.out)["version"].rpartition("/")[2]
+    for name in ("v1", version):
+        done("train", "pets", *TRAIN, "--steps", 6, "--start", "random", "--version", name, "--root", root)
+    known = rows(root, "SELECT digest, trained_on FROM denoisers WHERE number > 1 ORDER BY number")
+    assert len(known) == 2
+    assert known[0][0] == known[1][0]
+    assert known[0][1] != known[1][1]
+
+
+def test_imported_raw_features_are_cleaned(trained: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(trained, tmp_path / "store")
+    done(
+        "export",
+        "pets/test_vit/v2",
+        "--format",
+        "npy",
+        "--output",
+        tmp_path / "out",
+        "--variants",
+        "raw",
+        "--root",
+        root,
+    )
+    arguments = ("--name", "pets", "--backbone", "test_vit", "--variants", "raw", "--json")
+    said = done("import", tmp_path / "out" / "raw", *arguments, "--root", root)
+    version = json.loads(said.out)["version"]
+    one = json.loads(done("denoise", version, "--denoiser", "d1", "--device", "cpu", "--json", "--root", root).out)
+    two = json.loads(
+        done("denoise", "pets/test_vit/v2", "--denoiser", "d1", "--device", "cpu", "--json", "--root", root).out
+    )
+    maps = [stored_maps(root, ("clean",), made["version"]) for made in (one, two)]
+    assert maps[0].keys() == maps[1].keys()
+    for image_id in maps[0]:
+        np.testing.assert_array_equal(maps[0][image_id]["clean"], maps[1][image_id]["clean"])

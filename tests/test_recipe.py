@@ -34,3 +34,16 @@ def test_schema_accepts_a_whole_recipe_and_refuses_a_partial_one() -> None:
     del backbone["weights"]
     with pytest.raises(jsonschema.ValidationError, match="weights"):
         jsonschema.validate(Recipe.of({"backbone": backbone, "method": {"name": "raw"}}).parameters(), schema)
+
+
+def test_schema_accepts_what_was_imported_with_what_is_known_of_it() -> None:
+    schema = json.loads((files("featstore.schemas") / "recipe.schema.json").read_text(encoding="utf-8"))
+    method: dict[str, object] = {"name": "imported", "grid": [37, 37], "channels": 768, "prefix_tokens": 0}
+    known = {"id": "m", "input": [518, 518]}
+    jsonschema.validate(Recipe.of({"backbone": known, "method": method}).parameters(), schema)
+    with pytest.raises(jsonschema.ValidationError, match="weights"):
+        jsonschema.validate(Recipe.of({"backbone": known, "method": {"name": "raw"}}).parameters(), schema)
+    with pytest.raises(jsonschema.ValidationError, match="channels"):
+        jsonschema.validate(
+            Recipe.of({"backbone": known, "method": {"name": "imported", "grid": [1, 1]}}).parameters(), schema
+        )

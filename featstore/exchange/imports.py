@@ -9,6 +9,7 @@ from typing import Any
 from featstore.build import Listener, build_version
 from featstore.compute import VARIANTS
 from featstore.errors import InputError, SourceError
+from featstore.filters import NONE
 from featstore.plan import Request, make_plan
 from featstore.quantise import DERIVABLE, checksum, quantise
 from featstore.query import restricted
@@ -32,7 +33,8 @@ class ImportRequest:
 
     ``backbone`` names the store's folder; None takes what the export tells. ``facts`` are what is known of the model, as the
     recipe's ``backbone`` has it: input, layer, stride. ``note`` tells apart what nothing else does. ``grid`` is (H, W) of maps
-    that lie as (H·W, C). ``environment`` goes into shards, ``provenance`` into the manifest.
+    that lie as (H·W, C). ``codec`` is the lossless filter of the shards. ``environment`` goes into shards, ``provenance`` into
+    the manifest.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class ImportRequest:
     facts: Mapping[str, Any] = field(default_factory=dict)
     note: str | None = None
     shard_size: int | None = None
+    codec: str = NONE
     environment: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
 
@@ -101,6 +104,7 @@ def import_version(
         backbone,
         decomposer.variants,
         shard_size=request.shard_size,
+        codec=request.codec,
         environment=dict(request.environment),
         provenance=dict(request.provenance),
         given=found,

@@ -22,7 +22,7 @@ from .source import PREFIX
 __all__ = ["INDEX", "Reader", "Writer", "index_text", "load_npy", "npy_files", "read_index"]
 
 INDEX = "index.csv"
-COLUMNS = ("sha256", "split", "splits", "label", "width", "height", "path")
+COLUMNS = ("sha256", "split", "splits", "label", "width", "height", "path", "mask_path")
 
 
 class Writer:

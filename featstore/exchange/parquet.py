@@ -19,8 +19,8 @@ from .source import PREFIX
 __all__ = ["Reader", "Writer"]
 
 FILE_BYTES = 512 * 10**6
-GROUP_BYTES = 32 * 10**6
-FACTS = ("image_id", "sha256", "split", "splits", "label", "width", "height", "path")
+GROUP_BYTES = 16 * 10**6
+FACTS = ("image_id", "sha256", "split", "splits", "label", "width", "height", "path", "mask_path")
 NAME = "features-{:05d}-of-{:05d}.parquet"
 
 
