@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .errors import CorruptError, DecodeError, RemoteError
 from .images import decode
+from .pending import Planned, first_by_sha256
 from .places import stored_path
-from .plan import Planned, images_of
 from .query import restricted
 from .reading import ShardPool
 from .recipe import Recipe
@@ -70,8 +70,7 @@ def npy(values: NDArray[np.float32]) -> bytes:
 def sample_images(root: Path, dataset: str, count: int = SAMPLE) -> list[Planned]:
     """Return ``count`` images of a data set, the first by SHA-256: as good as drawn, and always the same."""
     with restricted(root, dataset) as connection:
-        images = {image.sha256: image for image in images_of(connection)}
-    return [images[sha256] for sha256 in sorted(images)][:count]
+        return first_by_sha256(connection, count)
 
 
 def decoded(images: list[Planned]) -> Iterator[NDArray[np.uint8]]:

@@ -11,8 +11,9 @@ from .builds import begin_build
 from .compute import VARIANTS
 from .errors import CorruptError
 from .layout import PREFIX_SUM
+from .pending import is_whole
 from .places import listed
-from .plan import Plan, is_whole
+from .plan import Plan
 from .shard import ShardContents, read_contents
 
 __all__ = ["adopt", "commit_shard", "forget_damaged", "free_shard_numbers", "register_version"]

@@ -16,8 +16,8 @@ from .compute import Decomposer, Decomposition
 from .errors import CorruptError, DecodeError, InputError, NotInStoreError, RemoteError
 from .images import decode
 from .packing import PackedSample, pack_sample
+from .pending import Planned, StoredRaw
 from .places import stored_path
-from .plan import Planned, StoredRaw
 from .quantise import quantise, to_half
 from .reading import PREFIX, ShardReader
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents

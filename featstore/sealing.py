@@ -131,7 +131,7 @@ def sweep(folder: Path, dead: Collection[tuple[str, int]] = ()) -> list[Path]:
 
 
 def leftovers(folder: Path, known: Collection[tuple[str, int]] = ()) -> tuple[list[Path], list[Path]]:
-    """Return the temporary files in ``folder``: of dead processes, as ``sweep`` tells them, and those that may be written yet."""
+    """Return the temporary files in ``folder``: of dead processes, as ``sweep`` tells, and what may be written yet."""
     dead: list[Path] = []
     alive: list[Path] = []
     for path in sorted(folder.absolute().glob(PREFIX + "*")):
