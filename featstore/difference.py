@@ -118,17 +118,20 @@ def images_apart(
     connection: duckdb.DuckDBPyConnection, pair: tuple[Version, Version]
 ) -> tuple[tuple[int, int, int], tuple[tuple[str, ...], tuple[str, ...]]]:
     """Return how many stored images are in both, only in the first, only in the second; and the first few names of those."""
-    joined = f"{STORED} a FULL JOIN {STORED} b USING (sha256)"
     known = [value for version in pair for value in (version.digest, version.dataset)]
-    row = connection.execute(
-        "SELECT count(*) FILTER (a.image_id IS NOT NULL AND b.image_id IS NOT NULL), "
-        f"count(*) FILTER (b.image_id IS NULL), count(*) FILTER (a.image_id IS NULL) FROM {joined}",
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE apart AS SELECT a.image_id AS first, b.image_id AS second "
+        f"FROM {STORED} a FULL JOIN {STORED} b USING (sha256)",
         known,
+    )
+    row = connection.execute(
+        "SELECT count(*) FILTER (first IS NOT NULL AND second IS NOT NULL), count(*) FILTER (second IS NULL), "
+        "count(*) FILTER (first IS NULL) FROM apart"
     ).fetchall()[0]
     named = []
-    for mine, other in ("ab", "ba"):
-        query = f"SELECT {mine}.image_id FROM {joined} WHERE {other}.image_id IS NULL ORDER BY 1 LIMIT {NAMED}"
-        named.append(tuple(name for (name,) in connection.execute(query, known).fetchall()))
+    for mine, other in (("first", "second"), ("second", "first")):
+        query = f"SELECT {mine} FROM apart WHERE {other} IS NULL ORDER BY 1 LIMIT {NAMED}"
+        named.append(tuple(name for (name,) in connection.execute(query).fetchall()))
     return (row[0], row[1], row[2]), (named[0], named[1])
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from featstore.collection import collect_garbage
 from featstore.errors import InputError, LockedError, NotInStoreError
 from featstore.garbage import plan_garbage
 from featstore.index import index_dataset
+from featstore.places import path_of
 from featstore.plan import Request
 from featstore.recipe import Recipe
 from featstore.removal import remove_dataset, remove_version
@@ -344,3 +346,19 @@ class Story:
 
     def collect(self) -> None:
         collect_garbage(self.root, old_revisions=self.chance.random() < 0.4)
+
+
+def test_behind_a_url_the_same_goes(tmp_path: Path) -> None:
+    root = path_of(f"memory://{uuid.uuid4().hex}/store")
+    index_dataset(root, "pets", make_folder(tmp_path / "pets"))
+    for scale in (1.0, 2.0):
+        build(root, scale=scale)
+    before = {str(path) for path in root.rglob("*.h5")}
+    remove_version(root, "pets/fake/v1")
+    planned = plan_garbage(root)
+    assert collect_garbage(root) == planned
+    gone = {str(root / item.path) for item in planned.garbage if item.kind == "shard"}
+    assert len(gone) == 3
+    assert {str(path) for path in root.rglob("*.h5")} == before - gone
+    assert build(root, scale=2.0) == (6, 0)
+    assert collect_garbage(root).garbage == ()
