@@ -1,10 +1,11 @@
 """Features in one byte each: every token divided by its norm, every channel of that on 256 even steps of its own range."""
 
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .halves import BLOCK, narrow_into, widened
 
 __all__ = ["AFFINE", "INT8", "RECIPE", "affine_length", "affine_name", "decode", "encode"]
 
@@ -19,8 +20,6 @@ RECIPE = {
 
 LEVELS = 256
 LARGEST = float(np.finfo(np.float16).max)
-BLOCK = 1 << 15
-"""How many values are decoded at a time: they stay in the processor's cache, and PyTorch shares no fewer out to threads."""
 
 
 def affine_name(variant: str) -> str:
@@ -42,18 +41,20 @@ def encode(values: NDArray[np.float16]) -> tuple[NDArray[np.int8], NDArray[np.fl
     own rounding.
     """
     channels = values.shape[-1]
-    tokens = values.reshape(-1, channels).astype(np.float64)
-    norm = np.sqrt(np.square(tokens).sum(axis=1)).astype(AFFINE)
+    tokens = widened(values.reshape(-1, channels), np.float32)
+    norm = np.sqrt(np.square(tokens).sum(axis=1, dtype=np.float64)).astype(AFFINE)
     some = norm > 0
-    directions = tokens[some] / norm[some, None]
-    low, high = (f(directions, axis=0) if some.any() else np.zeros(channels) for f in (np.min, np.max))
-    scale = ((high - low) / (LEVELS - 1)).astype(AFFINE)
-    offset = (low + scale.astype(np.float64) * (LEVELS // 2)).astype(AFFINE)
-    steps = (directions - offset) / np.where(scale > 0, scale, 1)
-    codes = np.zeros(
-        tokens.shape, INT8
-    )  # a token of zeros is zero by its norm, a channel that is constant by its offset
-    codes[some] = np.clip(np.rint(steps), -LEVELS // 2, LEVELS // 2 - 1)
+    # A token of zeros has no direction: it is zero by its norm, whatever its codes, and takes no part in the ranges.
+    tokens = tokens if some.all() else tokens[some]
+    tokens /= norm[some, None]
+    low, high = (f(tokens, axis=0) if some.any() else np.zeros(channels, AFFINE) for f in (np.min, np.max))
+    scale = (high - low) / np.float32(LEVELS - 1)
+    offset = low + scale * np.float32(LEVELS // 2)
+    tokens -= offset
+    tokens /= np.where(scale > 0, scale, 1)  # a channel that is constant is its offset
+    np.clip(np.rint(tokens, out=tokens), -LEVELS // 2, LEVELS // 2 - 1, out=tokens)
+    codes = np.zeros((len(norm), channels), INT8)
+    codes[some] = tokens
     return codes.reshape(values.shape), np.concatenate([scale, offset, norm])
 
 
@@ -80,18 +81,5 @@ def decode(
         values *= norm[block, None]
         if reach > LARGEST:
             np.clip(values, -LARGEST, LARGEST, out=values)
-        round_into(out[block], values)
+        narrow_into(out[block], values)
     return out.reshape(codes.shape)
-
-
-def round_into(out: NDArray[np.float16], values: NDArray[np.float32]) -> None:
-    """Round float32 to float16, to nearest, ties to even.
-
-    By PyTorch where the program has it loaded, as any reader of tensors has: it asks the processor, numpy goes bit by bit and
-    takes four times as long for the whole of ``decode``.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        out[...] = values
-    else:
-        torch.from_numpy(out).copy_(torch.from_numpy(values))

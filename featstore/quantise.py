@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .compute import FINE, Decomposition
 from .errors import InputError
+from .halves import BLOCK, narrow_into, widened
 
 __all__ = ["DERIVABLE", "STORED", "checksum", "fitting", "quantise", "residual_of", "to_half"]
 
@@ -50,11 +51,22 @@ def residual_of(
 
     Raises InputError where it does not fit float16.
     """
-    # float16 values are whole multiples of 2^-24 below 2^16, so float64 differences are exact; float32 ones are not, where
-    # large maps cancel. It is no slower: numpy converts in small blocks instead of making three float32 copies.
-    difference = np.subtract(raw, clean, dtype=np.float64)
-    difference -= artifact
-    return to_half("residual", difference)
+    out = np.empty(raw.shape, STORED)
+    flat, parts = out.reshape(-1), [part.reshape(-1) for part in (raw, clean, artifact)]
+    for start in range(0, out.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        # float16 values are whole multiples of 2^-24 below 2^16, so float64 differences are exact; float32 ones are not, where
+        # large maps cancel.
+        difference, *others = (widened(part[block], np.float64) for part in parts)
+        for other in others:
+            difference -= other
+        check_range("residual", difference)
+        single = difference.astype(np.float32)
+        narrow_into(flat[block], single)
+        # What float32 cannot hold would be rounded twice.
+        twice = np.flatnonzero(single != difference)
+        flat[start + twice] = difference[twice]
+    return out
 
 
 def to_half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
@@ -64,6 +76,16 @@ def to_half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     """
     if values.dtype == STORED and not (np.ascontiguousarray(values).view("<u2") & EXPONENT == EXPONENT).any():
         return np.ascontiguousarray(values)
+    check_range(name, values)
+    if values.dtype != np.float32:
+        return np.ascontiguousarray(values, dtype=STORED)
+    half = np.empty(values.shape, STORED)
+    narrow_into(half, values)
+    return half
+
+
+def check_range(name: str, values: NDArray[np.floating]) -> None:
+    """Raise InputError, calling the values ``name``, where one does not fit float16."""
     largest = max(-float(values.min(initial=0.0)), float(values.max(initial=0.0)))
     if not largest <= LARGEST:  # NaN, too, is not smaller
         if not np.isfinite(largest):
@@ -74,7 +96,6 @@ def to_half(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
             f"a {name} feature of magnitude {largest:.3g} does not fit float16 (largest {LARGEST:.0f}); "
             "take another layer, or apply the final norm"
         )
-    return np.ascontiguousarray(values, dtype=STORED)
 
 
 def fitting(

@@ -18,7 +18,7 @@ from fakes import GRID, WIDTH, FakeDecomposer, make_folder
 from numpy.typing import NDArray
 from tinystore import MODEL, STAGE1, call, done, make_trained, photographs
 
-from featstore import int8
+from featstore import halves, int8
 from featstore.build import build_version
 from featstore.dataset import FeatureDataset
 from featstore.errors import CorruptError, InputError
@@ -153,7 +153,7 @@ def test_numpy_alone_decodes_to_the_same_bits(tmp_path: Path) -> None:
     between = (exact[1:].astype(np.float64) + exact[:-1]) / 2  # ties, of neighbours in order of their bits
     values = np.concatenate([exact, between, np.nextafter(between, 0), np.nextafter(between, 1e9)]).astype(np.float32)
     out = np.empty(values.shape, np.float16)
-    int8.round_into(out, values)
+    halves.narrow_into(out, values)
     np.testing.assert_array_equal(out.view(np.uint16), values.astype(np.float16).view(np.uint16))
 
 
