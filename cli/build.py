@@ -71,6 +71,7 @@ def build(
       featstore build demo
       featstore build voc --source VOCdevkit --backbone dinov2_b --method stage1
       featstore build voc --backbone dinov2_b --denoiser hub:voc_denoised
+      featstore build voc --backbone dinov2_b --store int8
       featstore build voc --backbone dinov2_s --method raw --where "split = 'train'" --limit 100
     """
     if name == demo.NAME and source is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = ["BLOCK", "narrow_into", "widened"]
 
-BLOCK = 1 << 14
+BLOCK = 1 << 15
 """How many values are worked on at a time: they stay in the processor's cache, and PyTorch shares so few out to no threads."""
 
 
