@@ -57,7 +57,7 @@ class Loader:
             raise InputError(f"device {device}: PyTorch finds no CUDA device here; take device='cpu'")
         self.stream, self.workers, self.device, self.ahead = stream, workers, device, prefetch
         self.pinned = device.type == "cuda"
-        self.recycled = Recycled(limit=workers * (prefetch + 1) + 2)
+        self.recycled = Recycled(limit=(workers * (prefetch + 1) + 2) * len(stream.data.variants))
 
     def __len__(self) -> int:
         return len(self.stream)

@@ -119,7 +119,8 @@ def test_the_loader_reads_ahead_in_threads_that_end(data: FeatureDataset, worker
     assert threading.active_count() == threads
 
 
-def test_memory_comes_back_only_when_nothing_refers_to_it(data: FeatureDataset) -> None:
+def test_memory_comes_back_only_when_nothing_refers_to_it(readable: Path) -> None:
+    data = FeatureDataset(readable, "pets", backbone="fake", variants="raw")
     batches = loader(data, 5, workers=0)
     addresses, kept = [], []
     for _ in range(4):
@@ -153,9 +154,9 @@ def test_another_device_gets_every_tensor(readable: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA")
-def test_cuda_where_there_is_none_is_said() -> None:
+def test_cuda_where_there_is_none_is_said(data: FeatureDataset) -> None:
     with pytest.raises(InputError, match="finds no CUDA device"):
-        Loader(None, 0, torch.device("cuda"))  # type: ignore[arg-type]
+        loader(data, device="cuda")
 
 
 @pytest.mark.gpu
