@@ -6,12 +6,15 @@ import os
 import secrets
 import weakref
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .errors import StoreError
 
 __all__ = ["Batch", "take"]
 
@@ -151,8 +154,14 @@ def open_slot(process: int, token: str, descriptor: int, size: int) -> Tensor:
     if key not in MAPPED:
         for old in [old for old in MAPPED if not is_alive(old[0])]:
             del MAPPED[old]
-        with open(f"/proc/{process}/fd/{descriptor}", "r+b", buffering=0) as file:  # noqa: PTH123
-            MAPPED[key] = mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        try:
+            with Path(f"/proc/{process}/fd/{descriptor}").open("r+b", buffering=0) as file:
+                MAPPED[key] = mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        except OSError as error:
+            raise StoreError(
+                f"cannot map the memory of worker {process} ({error.strerror}): it has ended, or this system keeps processes "
+                "of one user apart; featstore.loader reads with threads"
+            ) from error
     # The tensor's memory holds on to this array, and nothing else does: the array's end is that of all views on it.
     array = np.frombuffer(MAPPED[key], np.uint8)
     weakref.finalize(array, release, np.frombuffer(MAPPED[key], np.uint8, 1), os.getpid()).atexit = False

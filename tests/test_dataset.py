@@ -1,10 +1,12 @@
 """Readers over a store built with the numpy decomposer."""
 
+import gc
 import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import h5py
 import numpy as np
@@ -289,3 +291,23 @@ def test_verify_looks_at_the_parts_of_a_residual_that_is_worked_out(root: Path, 
     verified[2]
     with pytest.raises(CorruptError, match="artifact of row"):
         verified[3]
+
+
+def test_no_image_is_a_python_object(root: Path) -> None:
+    """What workers share after a fork are columns: objects would be copied, page by page, as their counts change."""
+    options = {"image": True, "label": True, "variants": PARTS, "version": "v1"}
+    data = FeatureDataset(root, "pets", backbone="fake", **options)  # type: ignore[arg-type]
+    data[0]
+    list(DataLoader(data, batch_size=5))
+    data.index("dogs/004.png")
+    seen, waiting = {id(data)}, [data.__dict__]
+    texts = []
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | ModuleType | FunctionType):
+            continue
+        seen.add(id(each))
+        texts += [each] if isinstance(each, str | bytes) else []
+        waiting += gc.get_referents(each)
+    names = {name for image_id in data.image_ids for name in (image_id, image_id.encode())}
+    assert not names & set(texts)
