@@ -4,16 +4,17 @@ import sys
 import time
 from pathlib import Path
 
-import featstore.build
 from featstore.exchange.imports import ImportRequest, import_version
+from featstore.shard import ShardContents, ShardWriter
 
 if __name__ == "__main__":
-    commit = featstore.build.commit_shard
+    seal = ShardWriter.seal
 
-    def slow(*arguments: object, **options: object) -> None:
-        commit(*arguments, **options)  # type: ignore[arg-type]
+    def slow(self: ShardWriter) -> ShardContents:
+        contents = seal(self)
         print("sealed", flush=True)
         time.sleep(0.3)
+        return contents
 
-    featstore.build.commit_shard = slow  # type: ignore[assignment]
+    ShardWriter.seal = slow  # type: ignore[method-assign]
     import_version(Path(sys.argv[1]), ImportRequest(Path(sys.argv[2]), "pets", "b", shard_size=1))
