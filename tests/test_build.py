@@ -102,6 +102,24 @@ def test_the_same_bytes_elsewhere_are_not_computed_again(root: Path, tmp_path: P
     assert rows(root, "SELECT count(*) FROM stored WHERE dataset = 'others'") == [(7,)]
 
 
+def test_a_moved_folder_and_a_new_revision_compute_only_what_is_new(root: Path, tmp_path: Path) -> None:
+    build_version(root, REQUEST, FakeDecomposer())
+    before = shards(root)
+    index_dataset(root, "pets", Path(shutil.move(tmp_path / "pets", tmp_path / "elsewhere")))
+    decomposer = FakeDecomposer()
+    assert build_version(root, REQUEST, decomposer).present == 6
+    assert (decomposer.calls, shards(root)) == ([], before)
+    make_folder(tmp_path / "elsewhere" / "new", count=2, seed=9)
+    (tmp_path / "elsewhere" / "cats" / "001.png").rename(tmp_path / "elsewhere" / "dogs" / "renamed.png")
+    (tmp_path / "elsewhere" / "cats" / "003.png").unlink()
+    report = index_dataset(root, "pets", None)
+    assert (report.added, report.removed, report.images) == (3, 2, 7)
+    again = build_version(root, REQUEST, decomposer)
+    assert (again.version, again.wanted, again.present, again.computed) == ("v1", 7, 5, 2)
+    assert before.items() <= shards(root).items()
+    assert rows(root, "SELECT stored, images FROM coverage") == [(7, 7)]
+
+
 def test_two_copies_of_one_image_are_computed_once(root: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "pets" / "cats" / "001.png", tmp_path / "pets" / "cats" / "copy.png")
     index_dataset(root, "pets", None)
