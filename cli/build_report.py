@@ -8,6 +8,7 @@ from featstore.build import BuildReport
 from featstore.compute import Decomposer
 from featstore.errors import InputError
 from featstore.filters import NONE
+from featstore.places import stored_path
 from featstore.plan import Plan
 
 from .printing import bytes_text, emit_json, plural, seconds_text
@@ -75,6 +76,6 @@ def report_build(report: BuildReport, picture: Path | None, as_json: bool) -> No
         )
     click.echo(f'  ask      featstore query {report.dataset} "SELECT * FROM coverage"')
     variant = "clean" if "clean" in report.variants else report.variants[0]
-    root = Path(report.folder).parents[2]
+    root = stored_path(report.folder).parent.parent.parent
     arguments = f'"{root}", "{report.dataset}", backbone="{report.backbone}", variants=("{variant}",)'
     click.echo(f"  load     featstore.FeatureDataset({arguments})")

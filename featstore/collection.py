@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from . import manifest
-from .errors import StoreError
+from .errors import RemoteError, StoreError
 from .garbage import GarbagePlan, plan_garbage
 from .places import as_remote
 from .root import build_lock, ensure_root
@@ -64,6 +64,8 @@ def delete(path: Path) -> None:
     """Delete a file that may be gone already; raises StoreError where it cannot be."""
     try:
         path.unlink(missing_ok=True)
+    except RemoteError:
+        raise
     except OSError as error:
         raise StoreError(
             f"cannot delete {path}: {error.strerror}; what is left goes with the next featstore gc"

@@ -26,6 +26,11 @@ class Status(NamedTuple):
     st_mtime_ns: int
     tag: str
 
+    @property
+    def st_mtime(self) -> float:
+        """Return the time of change [s since 1970]."""
+        return self.st_mtime_ns / SECOND
+
 
 def status_of(info: Mapping[str, Any]) -> Status:
     """Read what a file system tells of a file."""

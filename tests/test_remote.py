@@ -17,6 +17,7 @@ import pytest
 from bad_images import make_voc
 from fakes import FakeDecomposer, make_folder
 from servers import Log, http_server
+from sftp import sftp_server
 from tinystore import call, done
 
 from featstore import lease, transport
@@ -30,6 +31,7 @@ from featstore.query import restricted
 from featstore.root import build_lock, resolve_root
 
 REQUEST = Request("pets", "fake", shard_size=4)
+STORED_NUMBERS = "SELECT image_id, sha256, shard, shard_row, heldout_r2 FROM stored ORDER BY 1"
 STORED = "SELECT * EXCLUDE (seconds) FROM stored ORDER BY image_id"
 
 
@@ -313,6 +315,7 @@ def test_the_command_line_as_a_user_types_it(bucket: str, tmp_path: Path) -> Non
         "raw",
     )
     assert "6 images" in done("build", "pets", "--source", f"{bucket}/pets", *model, *root).out
+    assert f'FeatureDataset("{bucket}/store", "pets"' in done("build", "pets", *model, *root).out
     assert "pets/test_vit/v1" in done("ls", *root).out
     assert f"{bucket}/store/pets/test_vit" in done("show", "v1", *root).out
     answer = f"{bucket}/answers/classes.csv"
@@ -338,3 +341,26 @@ def test_a_store_can_be_read_over_http(plain: Path, tmp_path: Path, monkeypatch:
             assert connection.execute("SELECT count(*) FROM features").fetchall() == [(6,)]
         with pytest.raises(StoreError, match="can only be read"):
             build_version(root, REQUEST, FakeDecomposer(scale=2.0))
+
+
+def test_a_store_over_ssh(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec.config
+
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    with sftp_server("sesame") as port:
+        # The password stands where fsspec reads its settings, as in ~/.config/fsspec; keys of the agent need none.
+        known = {"password": "sesame", "look_for_keys": False, "allow_agent": False}
+        monkeypatch.setitem(fsspec.config.conf, "sftp", known)
+        base = f"sftp://tester@127.0.0.1:{port}{tmp_path}"
+        root = resolve_root(f"{base}/far/store")
+        assert index_dataset(root, "pets", path_of(f"{base}/pets")).hashed == 6
+        assert index_dataset(root, "pets", None).hashed == 0
+        with build_lock(root), pytest.raises(LockedError, match="is building in sftp://"):
+            build_version(root, REQUEST, FakeDecomposer())
+        assert build_version(root, REQUEST, FakeDecomposer()).computed == 6
+        assert build_version(root, REQUEST, FakeDecomposer()).computed == 0
+        assert shards(root) == shards(plain)
+        assert rows(root, STORED_NUMBERS) == rows(plain, STORED_NUMBERS)
+        near = tmp_path / "far" / "store"
+        assert not list(near.rglob(".*"))
+        assert not [path for path in near.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]

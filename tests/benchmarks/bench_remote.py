@@ -28,7 +28,7 @@ from pathlib import Path
 
 import boto3
 import numpy as np
-from bench_read import CHANNELS, GRID, make_store
+from bench_read import CHANNELS, GRID, make_samples, make_store
 
 from featstore.dataset import FeatureDataset
 from featstore.reading import ShardReader
@@ -71,8 +71,8 @@ def measure(local: Path, remote: Path, cache: Path, reads: int) -> dict[str, flo
     """Return the median time of one sample, each way [ms]."""
     generator = np.random.default_rng(1)
     shards = [RemotePath(str(path)) for path in sorted(remote.rglob("*.h5"))]
-    data = FeatureDataset(remote, "noise", backbone="random", variants=("clean",))
-    near = FeatureDataset(local, "noise", backbone="random", variants=("clean",))
+    data = FeatureDataset(remote, "bench", backbone="bench", variants=("clean",))
+    near = FeatureDataset(local, "bench", backbone="bench", variants=("clean",))
     places = generator.permutation(len(data))[:reads].tolist()
     times: dict[str, list[float]] = {name: [] for name in ("cold", "opened", "warm", "batch", "whole", "disk")}
     copy = cache.parent / "whole.h5"
@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, s3_server():
         local, cache = Path(folder) / "store", Path(folder) / "cache"
         os.environ["FEATSTORE_CACHE"] = str(cache)
-        make_store(local, options.samples)
+        make_store(local, make_samples(options.samples, None))
         client = boto3.client("s3")
         client.create_bucket(Bucket="bench")
         for path in local.rglob("*"):
