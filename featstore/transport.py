@@ -84,6 +84,8 @@ def open_file_system(protocol: str, base: str) -> tuple[Any, Any]:
         extra = EXTRAS.get(protocol)
         hint = f': python -m pip install "featstore-dvt[{extra}]"' if extra else f" in fsspec: {redacted(error)}"
         raise InputError(f"{protocol}:// needs a package that is not installed{hint}") from error
+    if hasattr(made, "retries"):
+        made.retries = 1  # s3fs would try five times in each of ours
     # What is not made of coroutines is not made for several threads either.
     return made, nullcontext() if getattr(made, "async_impl", False) else threading.RLock()
 

@@ -299,6 +299,7 @@ def test_no_secret_is_in_a_remote_store(bucket: str, tmp_path: Path) -> None:
     assert not [path for path in found if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_the_command_line_as_a_user_types_it(bucket: str, tmp_path: Path) -> None:
     put(make_folder(tmp_path / "pets"), f"{bucket}/pets")
     root = ("--root", f"{bucket}/store")

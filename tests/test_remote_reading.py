@@ -101,7 +101,7 @@ def test_a_batch_is_asked_for_at_once(remote: Path, plain: Path, s3_log: Log) ->
     assert not s3_log.asked
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_what_one_process_reads(start: str, remote: Path, plain: Path) -> None:
     data = opened(remote)
     data[0]  # a connection is open by now, which must not be the workers'
@@ -133,7 +133,7 @@ def test_the_cache_keeps_to_its_bound(
 
 def hammer(folder: str, seed: int) -> int:
     cache, largest = Cache(Path(folder), 50_000), 0
-    for number in np.random.default_rng(seed).integers(0, 40, 300).tolist():
+    for number in np.random.default_rng(seed).integers(0, 40, 120).tolist():
         data = bytes([number]) * (1000 + 137 * number)
         found = cache.get(str(number), len(data))
         assert found in (None, data)
@@ -196,6 +196,7 @@ def test_what_is_no_size_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         cache_size()
 
 
+@pytest.mark.slow
 def test_short_answers_missing_shards_and_lost_servers_are_told_apart(
     remote: Path, plain: Path, s3_log: Log, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
