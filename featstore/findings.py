@@ -3,7 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["KINDS", "Finding", "VerifyReport"]
+from .contents import Failure
+
+__all__ = ["KINDS", "Action", "Finding", "VerifyReport"]
 
 KINDS = {
     "missing": "files that are gone",
@@ -42,6 +44,23 @@ class Finding:
     def damage(self) -> bool:
         """Whether it is damage, and not a note."""
         return self.kind not in NOTES
+
+
+@dataclass(frozen=True)
+class Action:
+    """What was done, or would be, with one file: ``moved``, ``rewritten``, ``listed`` or ``restored``.
+
+    Counts are samples; ``lost`` are images that cannot be read or computed any more. ``same`` tells whether the file now has
+    the bytes that were sealed, None where that is not known.
+    """
+
+    deed: str
+    path: str
+    text: str
+    copied: int = 0
+    recomputed: int = 0
+    lost: tuple[Failure, ...] = ()
+    same: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,19 @@ import duckdb
 
 from . import manifest
 from .layout import PREFIX_SUM
+from .places import path_of
 from .revisions import as_dicts
 from .versions import Version, find_version, list_versions
 
-__all__ = ["ListedShard", "features_of", "listed_shards", "scope_versions", "stored_images", "sum_column"]
+__all__ = [
+    "ListedShard",
+    "features_of",
+    "image_places",
+    "listed_shards",
+    "scope_versions",
+    "stored_images",
+    "sum_column",
+]
 
 Row = dict[str, Any]
 
@@ -95,6 +104,21 @@ def stored_images(root: Path, digest: str, images: Sequence[str]) -> set[str]:
             [digest, list(images)],
         ).fetchall()
     return {row[0] for row in rows}
+
+
+def image_places(root: Path, dataset: str, images: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return (image_id, path) of images by SHA-256, those of ``dataset`` and of its newest revision first."""
+    with manifest.reading(root) as connection:
+        rows = connection.execute(
+            "SELECT i.sha256, i.image_id, d.source, i.path FROM images i JOIN datasets d USING (dataset) "
+            "WHERE list_contains(CAST(? AS VARCHAR[]), i.sha256) "
+            "ORDER BY i.dataset <> ?, i.last_revision IS NOT NULL, i.image_id",
+            [list(images), dataset],
+        ).fetchall()
+    found: dict[str, list[tuple[str, str]]] = {}
+    for sha256, image_id, source, path in rows:
+        found.setdefault(sha256, []).append((image_id, str(path_of(source) / path)))
+    return found
 
 
 def sum_column(name: str) -> str:

@@ -5,11 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
-import duckdb
 import h5py
 import numpy as np
 import pytest
 from fakes import FakeDecomposer, make_folder
+from planted_damage import change, flip, place_of, shards
 from tinystore import call
 
 from featstore.build import build_version
@@ -35,29 +35,8 @@ def root(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "store"))
 
 
-def shards(root: Path) -> list[Path]:
-    return sorted(root.rglob("*.h5"))
-
-
 def kinds(root: Path, name: str | None = None, quick: bool = False) -> dict[str, int]:
     return verify_store(root, name, quick).counts
-
-
-def change(root: Path, sql: str) -> None:
-    with duckdb.connect(str(root / "manifest.duckdb")) as connection:
-        connection.execute(sql)
-
-
-def flip(path: Path, place: int, bit: int = 0) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1 << bit
-    path.write_bytes(data)
-
-
-def place_of(path: Path, name: str, row: int) -> int:
-    """Where a sample begins in its file."""
-    with h5py.File(path) as file:
-        return int(file[name].id.get_chunk_info(row).byte_offset)
 
 
 def test_a_store_as_it_was_written_is_clean(root: Path) -> None:
