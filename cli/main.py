@@ -19,6 +19,7 @@ from .gc import gc
 from .import_ import import_
 from .index import index
 from .ls import ls
+from .manifest import manifest
 from .query import query
 from .rm import rm
 from .show import show
@@ -61,6 +62,7 @@ for command in (
     tag,
     rm,
     gc,
+    manifest,
     bench,
 ):
     cli.add_command(command)

@@ -12,12 +12,14 @@ from .committing import Committer, together
 from .compute import Decomposer
 from .engines import Engine, LocalEngine
 from .manifest import interruptible
+from .notes import keep_notes
 from .plan import Plan, Request, make_plan
 from .registry import adopt, forget_damaged, free_shard_numbers, register_version
 from .root import build_lock, ensure_root
 from .run import ShardSpec
 from .sealing import sweep, write_text
 from .shard import ShardHeader
+from .snapshots import keep_snapshots
 
 __all__ = ["BuildReport", "Listener", "build_version"]
 
@@ -74,6 +76,8 @@ def build_version(
         provenance = json.dumps(request.environment | request.provenance)
         version, number = register_version(root, plan, decomposer.method, provenance)
         plan = recover(root, plan, request, decomposer, listener)
+        keep_snapshots(root, plan.dataset)  # of a data set that an older featstore indexed
+        keep_notes(root, plan.dataset)
         listener.started(plan)
         computed = failed = shards = size = 0
         specs = list(shard_specs(root, plan, decomposer, request))
@@ -88,6 +92,7 @@ def build_version(
                     size += contents.bytes
         if number is not None:
             end_build(root, number, computed, failed, shards, size)
+        keep_notes(root, plan.dataset)
     return BuildReport(
         dataset=plan.dataset,
         backbone=plan.backbone,

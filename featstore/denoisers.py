@@ -8,6 +8,7 @@ from typing import Any
 
 from . import manifest
 from .errors import NotInStoreError
+from .notes import keep_denoiser
 from .query import restricted
 
 __all__ = ["DenoiserRow", "find_denoiser", "list_denoisers", "newest_denoiser", "register_denoiser"]
@@ -110,4 +111,5 @@ def register_denoiser(
             {"run": row["run"], "sha256": image, "part": part} for part, images in parts.items() for image in images
         ]
         manifest.insert(connection, "denoiser_images", rows, verb="INSERT OR REPLACE")
+    keep_denoiser(root, str(row["run"]))
     return number, known is None

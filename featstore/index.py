@@ -18,6 +18,7 @@ from .places import as_remote, listed, stored_path
 from .records import ImageRecord, ObjectRecord, Problem
 from .revisions import Head, KnownFiles, head_of, known_files, record, staged_line
 from .root import check_name, ensure_root
+from .snapshots import keep_snapshots
 
 __all__ = ["IndexReport", "Progress", "index_dataset"]
 
@@ -68,6 +69,7 @@ def index_dataset(
             raise sources.nothing_found(folder, reader)
         with manifest.writing(root) as connection:
             counts = record(connection, dataset, str(folder), reader.layout, before, Path(staged.name), problems)
+    keep_snapshots(root, dataset)
     return IndexReport(dataset, reader.layout, str(folder), **vars(counts), hashed=hashed, problems=tuple(problems))
 
 

@@ -82,7 +82,9 @@ def patiently(connect: Any, path: Path, wait: float = WAIT) -> Any:
             text = str(error)
             if not any(word in text for word in BUSY):
                 if isinstance(error, duckdb.SerializationException) or "not a valid DuckDB" in text:
-                    raise CorruptError(f"{path} is not a DuckDB file: {first_line(text)}") from error
+                    raise CorruptError(
+                        f"{path} is damaged ({first_line(text)}): featstore manifest rebuild makes it again"
+                    ) from error
                 raise StoreError(f"cannot open {path}: {first_line(text)}") from error
             if time.monotonic() >= deadline:
                 held = re.search(r"held in (.+?)\.? See", text)
@@ -224,7 +226,8 @@ def insert(
     ``verb`` may be ``INSERT OR REPLACE``.
     """
     types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
-    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+    # JSON columns are given as texts, which stay as they are; read as JSON, a text would become a string inside JSON.
+    columns = ", ".join(f"'{name}': '{'VARCHAR' if kind == 'JSON' else kind}'" for name, kind in types.items())
     count = 0
     with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as file:
         for row in rows:

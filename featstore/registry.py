@@ -16,7 +16,16 @@ from .places import listed
 from .plan import Plan
 from .shard import ShardContents, read_contents
 
-__all__ = ["adopt", "commit_shard", "forget_damaged", "free_shard_numbers", "register_version"]
+__all__ = [
+    "PATTERN",
+    "adopt",
+    "commit_shard",
+    "feature_rows",
+    "forget_damaged",
+    "free_shard_numbers",
+    "register_version",
+    "shard_row",
+]
 
 PATTERN = "shard-*.h5"
 
@@ -91,11 +100,7 @@ def commit_shard(root: Path, path: Path, contents: ShardContents, seconds: Mappi
     with manifest.writing(root) as connection:
         if contents.image_ids:
             shard_id = following(connection, "shards", "shard_id")
-            shard = {"shard_id": shard_id, "path": path.relative_to(root).as_posix(), "dataset": header.dataset}
-            shard |= {"backbone": header.backbone, "digest": header.digest, "variants": list(header.variants)}
-            shard |= {"codec": header.codecs, "samples": len(contents.image_ids), "bytes": contents.bytes}
-            shard |= {"checksum": contents.digest, "sealed_at": manifest.now()}
-            manifest.insert(connection, "shards", [shard])
+            manifest.insert(connection, "shards", [shard_row(root, path, contents, shard_id)])
             manifest.insert(connection, "features", feature_rows(contents, shard_id, seconds), verb="INSERT OR REPLACE")
         seen = [*contents.sha256s, *(failure.sha256 for failure in contents.failures)]
         connection.execute(
@@ -113,6 +118,19 @@ def commit_shard(root: Path, path: Path, contents: ShardContents, seconds: Mappi
         )
     if not contents.image_ids:
         path.unlink()
+
+
+def shard_row(root: Path, path: Path, contents: ShardContents, shard_id: int) -> dict[str, object]:
+    """Return the row of ``shards`` of a sealed shard."""
+    header = contents.header
+    row: dict[str, object] = {
+        "shard_id": shard_id,
+        "path": path.relative_to(root).as_posix(),
+        "dataset": header.dataset,
+    }
+    row |= {"backbone": header.backbone, "digest": header.digest, "variants": list(header.variants)}
+    row |= {"codec": header.codecs, "samples": len(contents.image_ids), "bytes": contents.bytes}
+    return row | {"checksum": contents.digest, "sealed_at": manifest.now()}
 
 
 def feature_rows(contents: ShardContents, shard_id: int, seconds: Mapping[str, float]) -> list[dict[str, object]]:

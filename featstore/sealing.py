@@ -15,6 +15,7 @@ from .places import as_remote
 
 __all__ = [
     "discard",
+    "flush",
     "leftovers",
     "publish",
     "sealed",
