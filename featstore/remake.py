@@ -1,13 +1,12 @@
 """Write a damaged shard again: the same images in the same order, good samples copied, the others computed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from .compute import Decomposer
 from .contents import Failure, ShardContents, opened, read_contents
@@ -22,7 +21,7 @@ from .reading import ShardReader
 from .run import compute, load, pack
 from .shard import ShardWriter
 
-__all__ = ["Draft", "Remade", "Slot", "good_rows", "readable", "remake", "slots_of"]
+__all__ = ["Draft", "Remade", "Slot", "good_rows", "readable", "reader_of", "remake", "slots_of"]
 
 
 @dataclass(frozen=True)
@@ -115,14 +114,20 @@ def slots_of(
     return slots
 
 
-def good_rows(draft: Draft) -> dict[int, PackedSample | None]:
+def reader_of(draft: Draft) -> ShardReader | None:
+    """Return what reads the damaged file, None where nothing does."""
+    if draft.donor is None:
+        return None
+    try:
+        return ShardReader(draft.donor)
+    except FeatstoreError:
+        return None
+
+
+def good_rows(draft: Draft, reader: ShardReader | None) -> dict[int, PackedSample | None]:
     """Return the samples that need not be computed: None for those to copy, made anew where only the residual is lost."""
     good: dict[int, PackedSample | None] = {}
-    if draft.donor is None:
-        return good
-    try:
-        reader = ShardReader(draft.donor)
-    except CorruptError:
+    if reader is None:
         return good
     for number, slot in enumerate(draft.slots):
         maps, bad = {}, []
@@ -149,10 +154,10 @@ def remake(draft: Draft, decomposer: Callable[[], Decomposer], advance: Callable
     An image that cannot be read any more becomes a failure of the shard and the rest goes on. Raises StoreError where the
     disk refuses.
     """
-    good, made = good_rows(draft), Counts()
+    reader, made = reader_of(draft), Counts()
+    good = good_rows(draft, reader)
     size = decomposer().batch_size if len(good) < len(draft.slots) else 16
-    with ExitStack() as stack, ShardWriter(draft.path, draft.header, len(draft.slots) + len(draft.failures)) as shard:
-        donor = stack.enter_context(opened(draft.donor)) if draft.donor and good else None
+    with ShardWriter(draft.path, draft.header, len(draft.slots) + len(draft.failures)) as shard:
         for start in range(0, len(draft.slots), size):
             numbers = range(start, min(start + size, len(draft.slots)))
             wanted = [number for number in numbers if number not in good]
@@ -162,7 +167,7 @@ def remake(draft: Draft, decomposer: Callable[[], Decomposer], advance: Callable
                 if number in fresh:
                     sample, stats = fresh[number]
                 else:
-                    sample, stats = good[number] or copied(donor, number, draft.header, slot), slot.stats
+                    sample, stats = good[number] or copied(draft.donor, reader, number, draft.header, slot), slot.stats
                 if isinstance(sample, Failure):
                     made.lost.append(sample)
                     continue
@@ -174,14 +179,21 @@ def remake(draft: Draft, decomposer: Callable[[], Decomposer], advance: Callable
         return Remade(shard.seal(), **vars(made))
 
 
-def copied(donor: h5py.File | None, number: int, header: ShardHeader, slot: Slot) -> PackedSample:
+def copied(path: Path | None, reader: ShardReader | None, number: int, header: ShardHeader, slot: Slot) -> PackedSample:
     """Return the chunks of a sample as they lie in the file, filters and all."""
-    if donor is None:
+    if path is None or reader is None:
         raise CorruptError("there is no file to copy from")
-    chunks = {}
-    for name in header.parts():
-        data = donor[name]
-        chunks[name] = data.id.read_direct_chunk((number, *[0] * (data.ndim - 1)))[1]
+    chunks: dict[str, bytes | NDArray[Any]] = {}
+    with path.open("rb") as file:
+        for name in header.parts():
+            place = reader.chunks[name].place(number)
+            if place is None:
+                with opened(path) as source:
+                    data = source[name]
+                    chunks[name] = data.id.read_direct_chunk((number, *[0] * (data.ndim - 1)))[1]
+                continue
+            file.seek(place[0])
+            chunks[name] = file.read(place[1])
     return PackedSample(chunks, dict(slot.sums))
 
 

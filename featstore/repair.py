@@ -14,7 +14,7 @@ from .findings import Action, Finding, VerifyReport
 from .listed import ListedShard, features_of, listed_shards
 from .putting_back import list_sealed, move_back, restore_recipes
 from .relist import drop_dangling, relist_shard
-from .remake import Draft, Remade, Slot, good_rows, remake
+from .remake import Draft, Remade, Slot, good_rows, reader_of, remake
 from .root import build_lock
 from .sealing import sweep
 from .verify import Watcher, check_shard, verify_store
@@ -128,7 +128,7 @@ def mend(
     if first is None:
         raise NotInStoreError(f"{shard.path} belongs to no version: featstore manifest rebuild restores that first")
     if dry_run:
-        good, count = len(good_rows(first)), len(first.slots)
+        good, count = len(good_rows(first, reader_of(first))), len(first.slots)
         return Action("rewritten", shard.path, f"{count} samples", good, count - good)
     made = remake(first, lambda: makers.get(shard.digest), advance)
     contents = settle(shard, first, drafts, made)
