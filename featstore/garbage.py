@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from .croissant_tables import IMAGES, SHARDS
+from .notes import VERSION
 from .places import as_remote
 from .places import listed as listed_below
 from .query import restricted
@@ -25,7 +26,7 @@ REMOVED, OLD = "its version was removed", "none of its images is in a revision"
 SUPERSEDED = "other shards hold all of its images"
 FOLDER = re.compile(r"[0-9a-f]{12}")
 CALIBRATIONS = ".calibrations"
-DOCUMENTS = ("recipe.json", "croissant.json", IMAGES, SHARDS)
+DOCUMENTS = ("recipe.json", VERSION, "croissant.json", IMAGES, SHARDS)
 REBUILD = "the manifest does not know it: featstore manifest rebuild, or the build that made it, takes it in"
 
 # Which features a version lists: those of its recipe whose image is in a revision of its data set.

@@ -12,19 +12,25 @@ from .revisions import as_dicts
 from .root import version_folder
 from .sealing import storing, write_text
 
-__all__ = ["DENOISER", "VERSION", "keep_denoiser", "keep_notes", "read_note"]
+__all__ = ["DENOISER", "REMOVED", "VERSION", "keep_denoiser", "keep_notes", "read_note"]
 
-VERSION, DENOISER = "version.json", "denoiser.json"
+VERSION, DENOISER, REMOVED = "version.json", "denoiser.json", ".index/removed.json"
 
 
 def keep_notes(root: Path, dataset: str) -> None:
     """Bring every version's note up to date; versions that were removed say so. Raises StoreError where the disk refuses."""
     with manifest.reading(root) as connection:
-        notes = {folder: note for folder, note in notes_of(connection, root, dataset) if folder.is_dir()}
-    for folder, note in notes.items():
-        path, text = folder / VERSION, as_text(note)
+        notes: dict[Path, Any] = {
+            folder / VERSION: note for folder, note in notes_of(connection, root, dataset) if folder.is_dir()
+        }
+        gone = as_dicts(connection.execute("SELECT * FROM removed WHERE dataset = ? ORDER BY ALL", [dataset]))
+    if gone or (root / dataset / REMOVED).is_file():
+        notes[root / dataset / REMOVED] = gone
+    for path, note in notes.items():
+        text = as_text(note)
         with storing(path):
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, text)
 
 
@@ -64,13 +70,12 @@ def keep_denoiser(root: Path, run: str) -> None:
                 write_text(path, as_text(note))
 
 
-def read_note(path: Path) -> dict[str, Any] | None:
+def read_note(path: Path) -> Any:
     """Return a note, None where there is none or it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found
 
 
 def as_text(value: Any) -> str:

@@ -98,17 +98,17 @@ def put_aside(path: Path) -> str | None:
 def fill(root: Path, place: Path, report: RebuildReport, advance: Callable[[int], None]) -> None:
     """Write a new manifest in the folder ``place``."""
     found = versions_found(root)
-    names = {path.parent.parent.name for path in root.glob(f"*/{FOLDER}/[0-9]*.json")} | {one.dataset for one in found}
+    names = {path.parent.parent.name for path in root.glob(f"*/{FOLDER}/*.json")} | {one.dataset for one in found}
     with manifest.writing(place) as connection:
         for name in sorted(names):
-            report.notes += restore_dataset(connection, root, name)
+            restore_dataset(connection, root, name)
         for one in in_order(found):
             report.notes += restore_version(connection, one)
     for one in found:
         report.notes += restore_shards(place, root, one, advance)
     with manifest.writing(place) as connection:
         for name in sorted(names):
-            close_bare(connection, name)
+            report.notes += close_bare(connection, name)
         report.notes += restore_denoisers(connection, root)
     with manifest.reading(place) as connection:
         for table in TABLES:

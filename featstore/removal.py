@@ -9,8 +9,10 @@ import duckdb
 
 from . import manifest
 from .errors import InputError, NotInStoreError
+from .notes import keep_notes
 from .query import check_dataset, restricted
 from .root import build_lock, ensure_root
+from .snapshots import forget_snapshots
 from .versions import Version, find_version, list_versions
 
 __all__ = ["Removal", "remove_dataset", "remove_version"]
@@ -52,6 +54,7 @@ def remove_version(root: Path, name: str, force: bool = False, dry_run: bool = F
         if not dry_run:
             with manifest.writing(root) as writer:
                 bury(writer, [version])
+            keep_notes(root, version.dataset)
     return removal
 
 
@@ -71,6 +74,8 @@ def remove_dataset(root: Path, dataset: str, force: bool = False, dry_run: bool 
                 bury(writer, versions)
                 for table in TABLES:
                     writer.execute(f"DELETE FROM {table} WHERE dataset = ?", [dataset])
+            forget_snapshots(root, dataset)
+            keep_notes(root, dataset)
     return removal
 
 

@@ -13,7 +13,7 @@ import duckdb
 from . import manifest
 from .denoiser_check import denoiser_digest
 from .errors import FeatstoreError
-from .notes import DENOISER, VERSION, read_note
+from .notes import DENOISER, REMOVED, VERSION, read_note
 from .registry import PATTERN, feature_rows, shard_row
 from .shard import ShardContents, ShardHeader, read_contents
 from .snapshots import read_problems, read_snapshots
@@ -85,8 +85,9 @@ def contents_of(shards: tuple[Path, ...]) -> Iterator[tuple[Path, ShardContents]
             continue
 
 
-def restore_dataset(connection: duckdb.DuckDBPyConnection, root: Path, dataset: str) -> Iterator[str]:
-    """List a data set with its revisions, images and boxes as they were kept; yields what is wanting."""
+def restore_dataset(connection: duckdb.DuckDBPyConnection, root: Path, dataset: str) -> None:
+    """List a data set with its revisions, images and boxes, and its removed versions, as they were kept."""
+    manifest.insert(connection, "removed", read_note(root / dataset / REMOVED) or [])
     last = None
     for revision in read_snapshots(root, dataset):
         last = revision
@@ -104,7 +105,6 @@ def restore_dataset(connection: duckdb.DuckDBPyConnection, root: Path, dataset: 
                     f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [str(revision.files[table])]
                 )
     if last is None:
-        yield f"{dataset}: no index is kept; its images are known by name until featstore index {dataset} --source DIR"
         return
     head = {key: last.row[key] for key in ("dataset", "source", "revision")} | {"layout": last.layout}
     manifest.insert(connection, "datasets", [head])
@@ -115,8 +115,8 @@ def restore_version(connection: duckdb.DuckDBPyConnection, found: Found) -> Iter
     """List a version, its builds and what failed in them; yields what had to be guessed."""
     key = {"dataset": found.dataset, "backbone": found.backbone, "digest": found.digest}
     note = found.note or {}
-    if "removed_at" in note:
-        manifest.insert(connection, "removed", [key | {"removed_at": note["removed_at"]}])
+    query = "SELECT count(*) FROM removed WHERE dataset = ? AND backbone = ? AND digest = ?"
+    if connection.execute(query, [*key.values()]).fetchall()[0][0]:
         return
     row = {name: note[name] for name in note if name not in ("builds", "failures")}
     if not note:
@@ -158,7 +158,7 @@ def restore_shards(place: Path, root: Path, found: Found, advance: Callable[[int
         yield f"{path.relative_to(root)}: not a whole shard of this version; its images are computed again by the next build"
     known.sort(key=lambda entry: (len(entry[1].header.variants), entry[0].name))
     with manifest.writing(place) as connection:
-        listed = connection.execute("SELECT count(*) FROM datasets WHERE dataset = ?", [found.dataset]).fetchall()[0][0]
+        bare = is_bare(connection, found.dataset)
         for path, contents in known:
             shard_id = connection.execute("SELECT coalesce(max(shard_id), 0) + 1 FROM shards").fetchall()[0][0]
             manifest.insert(connection, "shards", [shard_row(root, path, contents, shard_id)])
@@ -166,12 +166,18 @@ def restore_shards(place: Path, root: Path, found: Found, advance: Callable[[int
             if not found.note:
                 told = {"dataset": found.dataset, "digest": found.digest, "failed_at": found.made_at}
                 manifest.insert(connection, "failures", [vars(failure) | told for failure in contents.failures])
-            if not listed:
+            if bare:
                 rows = zip(contents.image_ids, contents.sha256s, strict=True)
                 manifest.insert(
                     connection, "images", [bare_image(found.dataset, *row) for row in rows], "INSERT OR IGNORE"
                 )
             advance(1)
+
+
+def is_bare(connection: duckdb.DuckDBPyConnection, dataset: str) -> bool:
+    """Whether a data set has versions and is not listed; one that was removed has none."""
+    query = "SELECT count(*) FROM versions WHERE dataset = ? AND dataset NOT IN (SELECT dataset FROM datasets)"
+    return bool(connection.execute(query, [dataset]).fetchall()[0][0])
 
 
 def bare_image(dataset: str, image_id: str, sha256: str) -> dict[str, Any]:
@@ -180,10 +186,11 @@ def bare_image(dataset: str, image_id: str, sha256: str) -> dict[str, Any]:
     return UNKNOWN | key
 
 
-def close_bare(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:
-    """List a data set of which no index is kept, with the images that its shards named."""
-    if connection.execute("SELECT count(*) FROM datasets WHERE dataset = ?", [dataset]).fetchall()[0][0]:
+def close_bare(connection: duckdb.DuckDBPyConnection, dataset: str) -> Iterator[str]:
+    """List a data set of which versions but no index is kept, with the images that its shards named; yields that it is so."""
+    if not is_bare(connection, dataset):
         return
+    yield f"{dataset}: no index is kept; its images are known by name until featstore index {dataset} --source DIR"
     count = connection.execute("SELECT count(*) FROM images WHERE dataset = ?", [dataset]).fetchall()[0][0]
     head = {"dataset": dataset, "source": "", "revision": 1}
     manifest.insert(connection, "datasets", [head | {"layout": ""}])

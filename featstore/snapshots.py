@@ -1,7 +1,6 @@
 """What a data set's folder keeps of its index: a few sealed files a revision, from which a manifest can be rebuilt."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,8 +103,9 @@ def read_problems(root: Path, dataset: str) -> list[dict[str, Any]]:
 
 
 def forget_snapshots(root: Path, dataset: str) -> None:
-    """Remove what the folder keeps of a data set that was removed."""
-    shutil.rmtree(root / dataset / FOLDER, ignore_errors=True)
+    """Remove what the folder keeps of a data set that was removed; which versions it had stays."""
+    for path in [*(root / dataset / FOLDER).glob("[0-9]*"), root / dataset / FOLDER / PROBLEMS]:
+        path.unlink(missing_ok=True)
 
 
 def as_text(value: Any) -> str:

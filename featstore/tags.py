@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import manifest
 from .errors import InputError, NotInStoreError
+from .notes import keep_notes
 from .query import restricted
 from .versions import Version, find_version, list_versions
 
@@ -65,6 +66,7 @@ def tag_version(
             for one, value in ((taken, None), (version, tag)):
                 if one is not None:
                     writer.execute("UPDATE versions SET tag = ? WHERE version_id = ?", [value, one.version_id])
+        keep_notes(root, version.dataset)
     return Tagged(version.name, tag, version.tag, taken.name if taken else None)
 
 

@@ -17,7 +17,9 @@ from featstore.errors import InputError
 from featstore.index import index_dataset
 from featstore.plan import Request
 from featstore.rebuild import rebuild_manifest
+from featstore.removal import remove_dataset, remove_version
 from featstore.snapshots import FOLDER
+from featstore.tags import tag_version
 from featstore.verify import verify_store
 
 TABLES = {
@@ -33,7 +35,7 @@ TABLES = {
     "removed": "*",
     "denoisers": "*",
     "denoiser_images": "*",
-    "stored": "* EXCLUDE (seconds, mtime_ns)",
+    "stored": "* EXCLUDE (seconds, mtime_ns, shard_id)",
     "coverage": "*",
 }
 """What must be the same afterwards: all but numbers of rows and times."""
@@ -158,6 +160,21 @@ def test_shards_alone_give_versions_and_features(root: Path) -> None:
     decomposer = FakeDecomposer()
     report_ = build_version(root, Request("pets", "fake", shard_size=4), decomposer)
     assert (report_.present, report_.wanted) == (8, 11)
+
+
+def test_what_was_removed_does_not_come_back(root: Path) -> None:
+    tag_version(root, "pets/fake", "v1", "first")
+    remove_version(root, "pets/fake/v2", force=True)
+    remove_dataset(root, "others")
+    before = tables(root)
+    (root / "manifest.duckdb").unlink()
+    assert rebuild_manifest(root).notes == []
+    after = tables(root)
+    for name in TABLES:
+        if name != "builds":  # those of versions that are gone are gone
+            assert after[name] == before[name], name
+    assert after["removed"] != []
+    assert verify_store(root).damage == []
 
 
 def test_a_revision_that_is_missing_is_written_by_the_next_indexing(root: Path) -> None:
