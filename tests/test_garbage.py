@@ -259,7 +259,7 @@ def test_dry_run_json_lock_and_no_store(root: Path, tmp_path: Path) -> None:
     remove_version(root, "pets/fake/v2")
     before = shard_files(root)
     facts = json.loads(done("gc", "--dry-run", "--json", "--root", root).out)
-    assert (facts["dry_run"], facts["files"], facts["rows"]) == (True, 4, 6)
+    assert (facts["dry_run"], facts["files"], facts["rows"]) == (True, 5, 6)
     assert shard_files(root) == before
     with build_lock(root), pytest.raises(LockedError, match="is building"):
         collect_garbage(root)
