@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,11 @@ from featstore.plan import Request
 Maps = dict[str, dict[str, NDArray[Any]]]
 FORMATS = ("npy", "safetensors", "stacked", "parquet", "zarr", "webdataset")
 EVERY = (*FORMATS, "dvt")
+
+
+def some(*quick: str, among: Sequence[str] = EVERY) -> list[Any]:
+    """Every format, all but a few of them only where slow tests are asked for."""
+    return [kind if kind in quick else pytest.param(kind, marks=pytest.mark.slow) for kind in among]
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,7 @@ def test_what_leaves_the_store_is_what_lies_in_it(kind: str, root: Path, truth: 
     assert not list((tmp_path / "out").rglob(".*"))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", some("npy", "stacked", "zarr", among=FORMATS))
 def test_dtype_channels_and_a_choice(kind: str, root: Path, truth: Maps, tmp_path: Path) -> None:
     chosen = {name: {"clean": maps["clean"]} for name, maps in sorted(truth.items()) if name.startswith("dogs/")}
     chosen = dict(list(chosen.items())[:2])
@@ -230,7 +235,7 @@ def test_names_are_safe_unique_and_the_images_own() -> None:
     assert file_names(["a.b/c.d.png"], ["a.b/c.d.png"], dots=False) == ["a.b/c%2Ed"]
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", some("npy", "zarr", "webdataset"))
 def test_an_export_that_is_killed_goes_on_and_ends_alike(kind: str, root: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     export(root, kind, whole)
@@ -302,7 +307,7 @@ def test_a_full_disk_is_seen_before(root: Path, tmp_path: Path, monkeypatch: pyt
         export(root, "npy", tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", some("npy", "parquet"))
 def test_a_damaged_or_missing_shard_ends_it_in_one_line(kind: str, root: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(root, store)

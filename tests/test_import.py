@@ -77,7 +77,7 @@ PLAIN = ("cats/1.png", "cats/2.png", "dogs/1.png", "dogs/2.png", "日本/猫.png
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors", "stacked", "parquet", "zarr", "webdataset"])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_out_and_in_again_is_the_same_to_the_bit(
     kind: str, dtype: str, root: Path, fresh: Path, tmp_path: Path
 ) -> None:
