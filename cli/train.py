@@ -2,17 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from featstore.pairs import PairSet, open_pairs
 from featstore.root import require_local
 
 from . import options
-from .distributed import joined
 from .printing import emit_json, plural
-from .training import Outcome, judged_text, run_training
+
+if TYPE_CHECKING:
+    from featstore.pairs import PairSet
+
+    from .training import Outcome
 
 __all__ = ["train"]
 
@@ -116,6 +118,10 @@ def train(
       torchrun --nproc-per-node 4 -m featstore.cli train voc --backbone dinov2_b
     """
     import dvt
+    from featstore.pairs import open_pairs
+
+    from .distributed import joined
+    from .training import run_training
 
     require_local(root, "training, which writes as it goes,")
     pairs = open_pairs(root, name, dvt.backbone_id(backbone), version, where, heldout)
@@ -129,8 +135,10 @@ def train(
     return 0
 
 
-def report(outcome: Outcome, pairs: PairSet, as_json: bool) -> None:
+def report(outcome: "Outcome", pairs: "PairSet", as_json: bool) -> None:
     """Say what was learned, where it lies, and what to do with it."""
+    from .training import judged_text
+
     version = pairs.version
     if as_json:
         facts: dict[str, Any] = {"denoiser": outcome.name, "digest": outcome.digest, "trained_on": version.name}

@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .batches import collate
     from .dataset import FeatureDataset
     from .loading import loader
     from .opening import open_features as open  # noqa: A004
+    from .samples import collate
     from .stream import FeatureStream
 
 __all__ = ["FeatureDataset", "FeatureStream", "collate", "loader", "open"]
@@ -15,7 +15,7 @@ __all__ = ["FeatureDataset", "FeatureStream", "collate", "loader", "open"]
 PLACES = {
     "FeatureDataset": ("dataset", "FeatureDataset"),
     "FeatureStream": ("stream", "FeatureStream"),
-    "collate": ("batches", "collate"),
+    "collate": ("samples", "collate"),
     "loader": ("loading", "loader"),
     "open": ("opening", "open_features"),
 }

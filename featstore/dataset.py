@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .aligned import check_prefix, open_aligned, parse_requests
-from .batches import Allocate, Sample, Samples, allocate, read_blocks, reshared, window_of
+from .batches import read_blocks, reshared, window_of
 from .crops import Crop, Part
 from .errors import NotInStoreError
 from .extras import Extras, Wanted
 from .reading import PREFIX
 from .root import resolve_root
+from .samples import Allocate, Sample, Samples, allocate
 from .versions import Version
 
 __all__ = ["FeatureDataset"]

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .batches import Allocate
 from .dataset import FeatureDataset
 from .errors import InputError
+from .samples import Allocate
 from .stream import FeatureStream
 
 __all__ = ["Loader", "loader"]

@@ -28,7 +28,10 @@ class Result(SimpleNamespace):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     """Run ``featstore …`` in a fresh working folder, with a stand-in for the model."""
     monkeypatch.chdir(tmp_path)
-    backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=dict)
+    recipe = {"input": [8, 8], "stride": 1, "layer": 0, "dtype": "float32"}
+    backbone = SimpleNamespace(
+        id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=lambda: recipe
+    )
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
     monkeypatch.setattr(build_module, "make_decomposer", lambda *arguments: FakeDecomposer())
 
@@ -48,6 +51,20 @@ def built(run, tmp_path: Path):  # type: ignore[no-untyped-def]
     make_folder(tmp_path / "pets")
     assert run("build", "pets", "--source", "pets").code == 0
     return run
+
+
+@pytest.mark.parametrize(
+    "code", ["import featstore.cli.main as m", "import featstore as m; m.FeatureDataset, m.collate"]
+)
+def test_nothing_is_said_at_the_exit(code: str) -> None:
+    """DuckDB's bindings complain where something keeps them until after the interpreter has gone."""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
+
+
+def test_a_command_that_computes_nothing_loads_no_torch() -> None:
+    code = "import sys, featstore.cli.main; print(sorted({'torch', 'timm', 'ray', 'zarr', 's3fs'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_help_of_every_command_says_what_it_does() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
 
 from featstore import FeatureDataset, collate
-from featstore.batches import Sample
 from featstore.parcels import LIMIT, MAPPED, Batch, take
+from featstore.samples import Sample
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux")
 

@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).parents[1]
 ROOMS = {"dvt": ("featstore", "click", "h5py", "duckdb"), "featstore": ("dvt", "click"), "schemas": ("torch", "dvt")}
 TORCH_ALLOWED = {
     "featstore/batches.py",
+    "featstore/samples.py",
     "featstore/curves.py",
     "featstore/dataset.py",
     "featstore/extras.py",
