@@ -42,6 +42,7 @@ WAIT = 24 * 3600.0
 @engine_options
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @click.option("--wait", is_flag=True, help="Wait for another build in the same root instead of stopping.")
+@options.force
 @options.dry_run
 @options.root
 @options.as_json
@@ -57,6 +58,7 @@ def build(
     shard_size: int | None,
     retry_failed: bool,
     wait: bool,
+    force: bool,
     dry_run: bool,
     root: Path,
     as_json: bool,
@@ -92,10 +94,10 @@ def build(
     elif choice.prior:
         click.echo(choice.prior, err=True)
     if dry_run:
-        report_plan(make_plan(root, request, decomposer), decomposer, as_json, place.workers)
+        report_plan(root, make_plan(root, request, decomposer), decomposer, as_json, place.workers)
         return 0
     engine = place.make_engine(choice.compute, backbone, choice.known, root)
-    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, engine)
+    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, engine, force)
     picture = demo.draw(root, report) if name == demo.NAME else None
     report_build(report, picture, as_json)
     return FAILED if report.failed or (indexed and indexed.problems) else 0
@@ -149,8 +151,10 @@ def views_text(decomposer: Decomposer) -> str:
     return f"{views} (about {bytes_text(decomposer.estimated_bytes)} of memory)"  # type: ignore[attr-defined]
 
 
-def run(root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool, engine: Engine) -> BuildReport:
+def run(
+    root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool, engine: Engine, force: bool
+) -> BuildReport:
     """Build with a progress bar."""
     with Progress("building", quiet=quiet) as progress:
         listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
-        return build_version(root, request, decomposer, listener, wait, engine)
+        return build_version(root, request, decomposer, listener, wait, engine, force)

@@ -10,6 +10,7 @@ from featstore.errors import InputError
 from featstore.filters import NONE
 from featstore.places import stored_path
 from featstore.plan import Plan
+from featstore.room import free_bytes, needed
 
 from .printing import bytes_text, emit_json, plural, seconds_text
 
@@ -18,11 +19,13 @@ __all__ = ["FAILED", "report_build", "report_plan"]
 FAILED = 3
 
 
-def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: int) -> None:
-    """Say what a build would do; it takes as long as the process with the most shards."""
+def report_plan(root: Path, plan: Plan, decomposer: Decomposer, as_json: bool, workers: int) -> None:
+    """Say what a build would do; it takes as long as the one of its workers with the most shards."""
     shards = -(-len(plan.todo) // plan.shard_size)
-    longest = min(len(plan.todo), -(-shards // processes) * plan.shard_size)
-    seconds = (plan.seconds_per_image or measure(decomposer)) * longest
+    longest = min(len(plan.todo), -(-shards // workers) * plan.shard_size)
+    each = 0.0 if not plan.todo else plan.seconds_per_image or measure(decomposer)
+    seconds, free = each * longest, free_bytes(root)
+    fits = free is None or needed(plan) <= free
     facts = {
         "dataset": plan.dataset,
         "backbone": plan.backbone,
@@ -38,7 +41,12 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: in
         "bytes": plan.bytes_to_write,
         "store": plan.store,
         "codec": plan.codec,
+        "free_bytes": free,
+        "fits": fits,
         "seconds": seconds,
+        "seconds_per_image": each,
+        "measured": plan.seconds_per_image is None and bool(plan.todo),
+        "workers": workers,
     }
     if as_json:
         emit_json(facts)
@@ -47,11 +55,23 @@ def report_plan(plan: Plan, decomposer: Decomposer, as_json: bool, processes: in
     click.echo(f"  into    {plan.folder}")
     bound = "" if plan.codec == NONE else f"{plan.codec}, at most "
     click.echo(f"  writing {bound}{bytes_text(plan.bytes_to_write)} in {plural(shards, 'shard')}")
-    click.echo(f"  taking  about {seconds_text(seconds)} on this machine")
+    there = "nobody can tell how much is free behind a URL" if free is None else f"{bytes_text(free)} are free there"
+    click.echo(f"  room    {there}" + ("" if fits else ": it does not fit, and is refused without --force"))
+    if plan.todo:
+        one = f"{each:.2g} s an image, {how(plan, decomposer)}"
+        several = "" if workers == 1 else f", {workers} workers at once"
+        click.echo(f"  taking  about {seconds_text(seconds)} ({one}{several})")
+
+
+def how(plan: Plan, decomposer: Decomposer) -> str:
+    """Say where the time of an image is from."""
+    if plan.seconds_per_image is not None:
+        return "as those took that are stored"
+    return f"measured here: {getattr(decomposer, 'timed', 'one forward')}, reading and writing aside"
 
 
 def measure(decomposer: Decomposer) -> float:
-    """Return how long an image takes, from one timed forward where the decomposer can tell [s]."""
+    """Return how long an image takes, from what the decomposer times, where it can tell [s]."""
     timed = getattr(decomposer, "seconds_per_image", None)
     if timed is None:
         raise InputError(f"{decomposer.method} cannot tell how long an image takes")

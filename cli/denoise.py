@@ -38,6 +38,7 @@ BATCH = 16
 @click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=BATCH, help="Maps at a time.")
 @click.option("--compile", "compiled", is_flag=True, help="Run the denoiser through torch.compile.")
+@options.force
 @options.dry_run
 @options.root
 @options.as_json
@@ -52,6 +53,7 @@ def denoise(
     device: str,
     batch_size: int,
     compiled: bool,
+    force: bool,
     dry_run: bool,
     root: Path,
     as_json: bool,
@@ -84,13 +86,13 @@ def denoise(
     if dry_run:
         if not as_json:
             click.echo("; ".join(said), err=True)
-        report_plan(plan, decomposer, as_json, 1)
+        report_plan(root, plan, decomposer, as_json, 1)
         return 0
     with Progress("cleaning", quiet=as_json) as progress:
         for line in said:
             progress.say(line)
         listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
-        report = build_version(root, request, decomposer, listener)
+        report = build_version(root, request, decomposer, listener, force=force)
     report_build(report, None, as_json)
     return FAILED if report.failed else 0
 
@@ -108,6 +110,6 @@ def load_decomposer(
     dvt.check_lineage(model, backbone)
     said = [f"denoiser {label}"]
     batches = raw_through(root, source, model, place, backbone["dtype"], batch_size)
-    artifact = dvt.as_map(artifact_of(root, model, backbone, batches, said.append, keep=not dry_run))
+    artifact = dvt.as_map(artifact_of(root, model, backbone, batches, said.append, dry_run=dry_run))
     settings = (source.prefix_tokens, place, backbone["dtype"], batch_size)
     return dvt.StoredDecomposer(model, artifact, backbone, *settings, compiled=compiled), said

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featstore.calibration import Calibration, decoded, sample_images, sample_raw
 from featstore.denoisers import find_denoiser, list_denoisers, newest_denoiser
-from featstore.errors import InputError, NotInStoreError
+from featstore.errors import InputError, NotInStoreError, StoreError
 from featstore.places import path_of
 from featstore.versions import Version
 from featstore.working_copy import local_copy
@@ -70,11 +70,12 @@ def artifact_of(
     backbone: dict[str, Any],
     batches: Callable[[], Batches],
     say: Callable[[str], None],
-    keep: bool = True,
+    dry_run: bool = False,
 ) -> NDArray[np.float32]:
     """Return the artifact (H, W, C): the denoiser's own, or that kept in the store, or taken now over ``batches``.
 
-    Its own counts only for the features that it was trained on. ``keep`` False, for a dry run, leaves the store as it is.
+    Its own counts only for the features that it was trained on. A dry run keeps it as well, so that
+    the build need not take it again, but does not mind where it cannot.
     """
     import torch
 
@@ -95,9 +96,13 @@ def artifact_of(
 
         with torch.inference_mode():
             values = dvt.position_mean(counted()).numpy()
-        if keep:
+        told = f"kept in {kept.path.name}"
+        try:
             kept.save(values)
-        told = f"kept in {kept.path.name}" if keep else "not kept by a dry run"
+        except StoreError:
+            if not dry_run:
+                raise
+            told = "not kept, since the store cannot be written"
         say(f"artifact: the mean of raw - clean over {plural(seen, 'image')}, {told}")
     return values
 

@@ -1,5 +1,6 @@
 """Which method a build takes, and what that needs to know beforehand: a prior artifact, or a denoiser and its artifact."""
 
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.calibration import Calibration, decoded, sample_images
 from featstore.denoisers import newest_denoiser
-from featstore.errors import InputError
+from featstore.errors import InputError, StoreError
 from featstore.pooled import pool_artifact
 
 from .compute import ComputeOptions
@@ -26,7 +27,9 @@ __all__ = ["Choice", "choose_method", "named_method"]
 
 MEASURE, NONE = "measure", "none"
 CROPS, ENOUGH = 512, 64  # crops to measure by, and images that a data set has before it is measured unasked
-STAGE1 = ("solver", "views", *OPTIONS)
+STAGE1 = tuple(name for name in ("solver", "views", *OPTIONS) if name != "seed")  # which random weights have as well
+STAGE2 = ("denoiser", "compiled")
+SPELT = {"compiled": "compile"}
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,21 @@ class Choice:
 
 
 def named_method(chosen: dict[str, Any], context: click.Context) -> str | None:
-    """Return the method that the options mean: the one given, or the only one that other options given belong to."""
-    if chosen["method"]:
-        return str(chosen["method"])
-    if chosen["denoiser"]:
-        return "stage2"
-    given = [name for name in STAGE1 if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    return "stage1" if given else None
+    """Return the method that the options mean: the one given, or the only one that other options given belong to.
+
+    Raises UsageError where options of one method are given to another, which would not look at them.
+    """
+    given = {name for name in chosen if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    own = {"stage1": [name for name in STAGE1 if name in given], "stage2": [name for name in STAGE2 if name in given]}
+    method: str | None = chosen["method"] or (
+        "stage2" if "denoiser" in given else "stage1" if {*own["stage1"], "seed"} & given else None
+    )
+    for other, names in own.items():
+        if method and other != method and names:
+            told = ", ".join(f"--{SPELT.get(name, name).replace('_', '-')}" for name in names)
+            verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+            raise click.UsageError(f"{told} {verb} of --method {other}, not of {method}: leave {them} out")
+    return method
 
 
 def choose_method(
@@ -111,10 +122,12 @@ def measured_artifact(
     named = ((pixels, str(number)) for number, pixels in enumerate(decoded(images)))
     values = dvt.mean_anywhere(backbone, named, each, batch_size(compute, backbone)).numpy()
     told = f"artifact prior: the mean over {each * len(images)} crops of {plural(len(images), 'image')}"
-    if dry_run:
-        return values, told
-    kept.save(values)
-    return values, f"{told}, kept in {kept.path.name}"
+    with (
+        suppress(StoreError) if dry_run else nullcontext()
+    ):  # a dry run keeps it as well: the build need not measure again
+        kept.save(values)
+        told = f"{told}, kept in {kept.path.name}"
+    return values, told
 
 
 def batch_size(compute: ComputeOptions, backbone: "Backbone") -> int:
@@ -134,7 +147,7 @@ def with_denoiser(
     size = batch_size(compute, backbone)
     said: list[str] = []
     batches = images_through(root, dataset, backbone, denoiser, size)
-    artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append, keep=not dry_run)
+    artifact = artifact_of(root, denoiser, backbone.recipe(), batches, said.append, dry_run=dry_run)
     why = "" if named else "method stage2: the best at hand, since there is a denoiser for these features"
     prior = "; ".join([f"denoiser {label}", *said])
     reference = source if source == compute.denoiser else denoiser.digest()[:12]

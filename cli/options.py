@@ -11,7 +11,7 @@ from featstore.layout import STORES
 from featstore.places import as_remote, path_of
 from featstore.root import resolve_root
 
-__all__ = ["Place", "Size", "Variants", "as_json", "compress", "dry_run", "root", "source_options", "store"]
+__all__ = ["Place", "Size", "Variants", "as_json", "compress", "dry_run", "force", "root", "source_options", "store"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +23,7 @@ root = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+force = click.option("--force", is_flag=True, help="Begin even where it cannot fit on the disk.")
 
 
 def source_options(command: F) -> F:

@@ -17,6 +17,7 @@ from torch import Tensor
 from .backbone import Backbone
 from .decomposition import Decomposition
 from .errors import SolverError
+from .estimate import seconds_per_image
 from .lstsq import LstsqOptions
 from .memory import Footprint, divide
 from .nodes import node_grid
@@ -55,6 +56,7 @@ class Stage1Decomposer:
     """
 
     variants: tuple[str, ...] = ("raw", "clean", "artifact", "residual")
+    timed = "one batch of views at each input, and one solve"
 
     def __init__(
         self,
@@ -139,9 +141,8 @@ class Stage1Decomposer:
         return {"backbone": self.backbone.recipe(), "method": method}
 
     def seconds_per_image(self) -> float:
-        """Return about how long an image takes [s], from one timed forward; the solver's share is not in it."""
-        timed = [model.seconds_per_forward(self.forward_batch) for model in self.backbones]
-        return sum(count * seconds for count, seconds in zip(self.view_counts(), timed, strict=True))
+        """Return about how long an image takes [s], from one timed batch of forwards at each input and one solve."""
+        return seconds_per_image(self)
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> Views:
         """Draw the views of an (h, w, 3) image; ``key`` names it, so that its crops are always the same."""

@@ -15,6 +15,7 @@ from .manifest import interruptible
 from .notes import keep_notes
 from .plan import Plan, Request, make_plan
 from .registry import adopt, forget_damaged, free_shard_numbers, register_version
+from .room import check_room
 from .root import build_lock, ensure_root
 from .run import ShardSpec
 from .sealing import sweep, write_text
@@ -60,19 +61,25 @@ def build_version(
     listener: Listener | None = None,
     wait: float = 0.0,
     engine: Engine | None = None,
+    force: bool = False,
 ) -> BuildReport:
     """Compute what is wanted and not stored yet, shard by sealed shard.
 
     Killed at any moment and called again, it goes on after the last sealed shard and ends with the same bytes. ``engine``
     makes the shards, here by default; one that has workers elsewhere is told by ``decomposer`` only what they are to compute.
-    Raises LockedError while another build holds the root, StoreError where it cannot be written, WorkerError where workers
-    end and nobody takes over, and what ``make_plan`` raises.
+    A build that does not fit on the disk is refused unless ``force``. Raises LockedError while another build holds the root,
+    StoreError where it cannot be written or does not fit, WorkerError where workers end and nobody takes over, and what
+    ``make_plan`` raises.
     """
     listener = listener or Listener()
     started = time.monotonic()
     ensure_root(root)
     with build_lock(root, wait), interruptible():
         plan = make_plan(root, request, decomposer)
+        for leftover in sweep(plan.folder):
+            listener.said(f"removed {leftover.name}, left by a build that was killed")
+        if not force:
+            check_room(root, plan)
         provenance = json.dumps(request.environment | request.provenance)
         version, number = register_version(root, plan, decomposer.method, provenance)
         plan = recover(root, plan, request, decomposer, listener)
@@ -112,13 +119,11 @@ def build_version(
 
 
 def recover(root: Path, plan: Plan, request: Request, decomposer: Decomposer, listener: Listener) -> Plan:
-    """Clear what a killed build left, take its sealed shards in, and plan again where that changed anything."""
+    """Take a killed build's sealed shards in, and plan again where that changed anything."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     recipe = plan.folder / "recipe.json"
     if not recipe.is_file() or recipe.read_text(encoding="utf-8") != plan.recipe.text:
         write_text(recipe, plan.recipe.text)
-    for leftover in sweep(plan.folder):
-        listener.said(f"removed {leftover.name}, left by a build that was killed")
     damaged = forget_damaged(root, plan.recipe.digest)
     for path in damaged:
         listener.said(f"{path} is missing or cut short: its images are computed again")

@@ -64,7 +64,7 @@ def test_an_estimate_is_that_of_the_process_with_the_most_shards(
     plan = make_plan(tmp_path / "store", Request("pets", "fake", shard_size=2), FakeDecomposer())
     seconds = []
     for processes in (1, 2, 3, 9):
-        report_plan(plan, FakeDecomposer(), True, processes)
+        report_plan(tmp_path / "store", plan, FakeDecomposer(), True, processes)
         seconds.append(json.loads(capsys.readouterr().out)["seconds"])
     assert seconds == [12, 8, 4, 4]
 
