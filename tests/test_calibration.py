@@ -154,8 +154,8 @@ def test_a_dry_run_takes_it_and_keeps_it_for_the_build(root: Path, file: Path) -
         command = (*words, "--denoiser", file, "--dry-run", "--root", root)
         assert f"over {FEW} images, kept in " in done(*command).err
         assert "over" not in done(*command).err
-        shutil.rmtree(root / ".calibrations")
         told.append(json.loads(done(*command, "--json").out))
+        shutil.rmtree(root / ".calibrations")
     assert denoise(root, file)["digest"] == told[1]["digest"]
     assert {plan["to_compute"] for plan in told} == {10}
 

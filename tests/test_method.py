@@ -89,7 +89,11 @@ def test_a_denoiser_of_other_features_is_not_at_hand(trained: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("method", ["stage1", "raw"])
 def test_a_denoiser_is_refused_by_other_methods(trained: Path, method: str) -> None:
-    assert refused(trained, "--method", method, "--denoiser", "d1") == "error: --denoiser is of --method stage2\n"
+    said = call("build", "pets", *MODEL, "--method", method, "--denoiser", "d1", "--root", trained)
+    assert (said.code, said.err.splitlines()[-1]) == (
+        2,
+        f"Error: --denoiser is of --method stage2, not of {method}: leave it out",
+    )
 
 
 def test_the_newest_is_taken_for_another_data_set_too_and_stands_in_the_recipe(trained: Path, tmp_path: Path) -> None:

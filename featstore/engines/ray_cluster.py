@@ -64,7 +64,10 @@ def join(ray: Any, address: str | None, say: Say) -> None:
             told = address or os.environ["RAY_ADDRESS"]
             raise WorkerError(f"no Ray cluster answers at {told}: {first_line(error)}") from error
         say("no Ray cluster is running: one is started on this machine, until the build ends")
-        ray.init(address="local", object_store_memory=STORE, **options)
+        try:
+            ray.init(address="local", object_store_memory=STORE, **options)
+        except Exception as last:
+            raise WorkerError(f"Ray does not start on this machine: {first_line(last)}") from last
 
 
 def check_answers(address: str) -> None:
