@@ -1,5 +1,6 @@
 """The entry point: the group of commands, and the one boundary where errors become lines and exit codes."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -69,8 +70,20 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        run(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as stop:
+        if arguments is None and "ray" in sys.modules:
+            # Ray's threads keep modules alive past their time, of which DuckDB's bindings then print a page. Nothing is open.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(stop.code if isinstance(stop.code, int) else ERROR)
+        raise
+
+
+def run(given: list[str]) -> None:
     """Run the command line and exit. Expected errors are told in one line; a traceback only for bugs or ``--debug``."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
     warnings.filterwarnings("default" if debug else "ignore")

@@ -75,11 +75,7 @@ def build_version(
     started = time.monotonic()
     ensure_root(root)
     with build_lock(root, wait), interruptible():
-        plan = make_plan(root, request, decomposer)
-        for leftover in sweep(plan.folder):
-            listener.said(f"removed {leftover.name}, left by a build that was killed")
-        if not force:
-            check_room(root, plan)
+        plan = fitting_plan(root, request, decomposer, listener, force)
         provenance = json.dumps(request.environment | request.provenance)
         version, number = register_version(root, plan, decomposer.method, provenance)
         plan = recover(root, plan, request, decomposer, listener)
@@ -116,6 +112,16 @@ def build_version(
         bytes=size,
         seconds=time.monotonic() - started,
     )
+
+
+def fitting_plan(root: Path, request: Request, decomposer: Decomposer, listener: Listener, force: bool) -> Plan:
+    """Return the plan, once what a killed build was writing is gone; raises StoreError where it does not fit on the disk."""
+    plan = make_plan(root, request, decomposer)
+    for leftover in sweep(plan.folder):
+        listener.said(f"removed {leftover.name}, left by a build that was killed")
+    if not force:
+        check_room(root, plan)
+    return plan
 
 
 def recover(root: Path, plan: Plan, request: Request, decomposer: Decomposer, listener: Listener) -> Plan:
