@@ -11,14 +11,17 @@ from .builds import end_build
 from .committing import Committer, together
 from .compute import Decomposer
 from .engines import Engine, LocalEngine
+from .errors import SourceError
 from .manifest import interruptible
 from .notes import keep_notes
+from .places import is_url
 from .plan import Plan, Request, make_plan
+from .query import restricted
 from .registry import adopt, forget_damaged, free_shard_numbers, register_version
 from .room import check_room
 from .root import build_lock, ensure_root
 from .run import ShardSpec
-from .sealing import sweep, write_text
+from .sealing import storing, sweep, write_text
 from .shard import ShardHeader
 from .snapshots import keep_snapshots
 
@@ -87,6 +90,8 @@ def build_version(
         makers = (engine or LocalEngine()).make_shards(specs, decomposer, listener.advanced, listener.said)
         with Committer(root) as committer, closing(makers) as made:
             for spec, contents, took in made:
+                if contents.failures and request.stored is None:
+                    require_source(root, plan.dataset, spec.path)
                 committer.add(spec.path, contents, took)
                 computed += len(contents.image_ids)
                 failed += len(contents.failures)
@@ -124,12 +129,25 @@ def fitting_plan(root: Path, request: Request, decomposer: Decomposer, listener:
     return plan
 
 
+def require_source(root: Path, dataset: str, shard: Path) -> None:
+    """Raise SourceError where the images' folder is gone: its disk is, not each of its images.
+
+    A shard that could not read them is removed, so that the same command makes it whole once the folder is back.
+    """
+    with restricted(root, dataset) as connection:
+        source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
+    if source and not is_url(source) and not Path(source).exists():
+        shard.unlink(missing_ok=True)
+        raise SourceError(f"the folder of {dataset}, {source}, is gone: the same command goes on once it is back")
+
+
 def recover(root: Path, plan: Plan, request: Request, decomposer: Decomposer, listener: Listener) -> Plan:
     """Take a killed build's sealed shards in, and plan again where that changed anything."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
     recipe = plan.folder / "recipe.json"
-    if not recipe.is_file() or recipe.read_text(encoding="utf-8") != plan.recipe.text:
-        write_text(recipe, plan.recipe.text)
+    with storing(recipe):
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        if not recipe.is_file() or recipe.read_text(encoding="utf-8") != plan.recipe.text:
+            write_text(recipe, plan.recipe.text)
     damaged = forget_damaged(root, plan.recipe.digest)
     for path in damaged:
         listener.said(f"{path} is missing or cut short: its images are computed again")

@@ -22,7 +22,7 @@ def begin_build(connection: duckdb.DuckDBPyConnection, plan: Plan, provenance: s
 
 def end_build(root: Path, number: int, computed: int, failed: int, shards: int, size: int) -> None:
     """Note what came of a build: images computed and failed, shards and bytes written."""
-    with manifest.writing(root) as connection:
+    with manifest.writing(root, create=False) as connection:
         connection.execute(
             "UPDATE builds SET finished_at = ?, computed = ?, failed = ?, shards = ?, bytes = ? WHERE build_id = ?",
             [manifest.now(), computed, failed, shards, size, number],

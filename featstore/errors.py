@@ -9,6 +9,7 @@
     ├── NotInStoreError   (KeyError)         a data set, version, variant or image that the store does not hold
     ├── StoreError        (OSError)          the store's root cannot be read or written
     │   ├── LockedError                      another process holds the lock; the message names it
+    │   ├── NewerError                       a newer featstore has written it
     │   └── RemoteError                      a server cannot be reached, however often it was tried
     ├── CorruptError      (ValueError)       bytes on disk are not what was written
     ├── QueryError        (ValueError)       SQL that is refused or wrong
@@ -23,6 +24,7 @@ __all__ = [
     "FeatstoreError",
     "InputError",
     "LockedError",
+    "NewerError",
     "NotInStoreError",
     "QueryError",
     "RemoteError",
@@ -65,6 +67,10 @@ class LockedError(StoreError):
 
 class RemoteError(StoreError):
     """A server cannot be reached."""
+
+
+class NewerError(StoreError):
+    """A newer featstore has written it."""
 
 
 class CorruptError(FeatstoreError, ValueError):

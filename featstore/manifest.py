@@ -1,13 +1,10 @@
 """The manifest: one DuckDB file, opened for a moment at a time, migrated forward by numbered SQL files."""
 
-import json
-import math
 import re
-import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -16,8 +13,9 @@ from typing import Any
 
 import duckdb
 
-from .errors import CorruptError, LockedError, NotInStoreError, StoreError
+from .errors import CorruptError, LockedError, NewerError, NotInStoreError, StoreError
 from .places import as_remote
+from .rows import insert, plain
 from .transport import READ_ONLY
 from .working_copy import changed_copy, derived_copy, require_copy
 
@@ -28,6 +26,7 @@ __all__ = [
     "manifest_path",
     "now",
     "patiently",
+    "plain",
     "reading",
     "require",
     "upgrade",
@@ -98,10 +97,16 @@ def first_line(text: str) -> str:
     return re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", text.strip()).splitlines()[0] if text.strip() else "no reason given"
 
 
+def reason(error: duckdb.Error) -> str:
+    """Return what the disk said, out of what DuckDB makes of it."""
+    said = re.search(r"(No space left on device|File too large|Read-only file system|Input/output error)", str(error))
+    return said.group(1) if said else first_line(str(error))
+
+
 def schema(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str | None = None) -> int:
     """Return the number of the last migration that an open manifest has had, 0 for none.
 
-    ``catalog`` is the name under which it is attached. Raises StoreError where this program does not know that schema yet.
+    ``catalog`` is the name under which it is attached. Raises NewerError where this program does not know that schema yet.
     """
     query = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND database_name = "
     place = "current_database()" if catalog is None else f"'{catalog}'"
@@ -111,12 +116,12 @@ def schema(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str | Non
         done = int(connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchall()[0][0])
     newest = migrations()[-1][0]
     if done > newest:
-        raise StoreError(f"{path} has schema {done}, newer than this featstore knows ({newest}): upgrade featstore")
+        raise NewerError(f"{path} has schema {done}, newer than this featstore knows ({newest}): upgrade featstore")
     return done
 
 
 def is_current(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str | None = None) -> bool:
-    """Whether an open manifest has the newest schema; raises StoreError as ``schema`` does."""
+    """Whether an open manifest has the newest schema; raises NewerError as ``schema`` does."""
     return schema(connection, path, catalog) == migrations()[-1][0]
 
 
@@ -132,7 +137,7 @@ def upgrade(root: Path) -> Path:
         with writing(root):
             pass
         return require(root)
-    except LockedError:
+    except (LockedError, NewerError):
         raise
     except StoreError as error:
         raise StoreError(
@@ -173,11 +178,12 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def writing(root: Path, create: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the manifest for one transaction: committed on leaving, rolled back where the block raises.
 
     The manifest is created or migrated first where needed; a remote one is changed in a copy, whose upload is the commit.
-    Raises LockedError, StoreError, CorruptError.
+    ``create`` False is for what only goes on where there was one: a disk may have gone in the meantime, and what lies in its
+    place is another. Raises LockedError, StoreError (also where the disk is full), CorruptError.
     """
     held: dict[Path, duckdb.DuckDBPyConnection] = getattr(HELD, "connections", {})
     if root in held:  # see ``committing``
@@ -185,6 +191,8 @@ def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         return
     remote = as_remote(manifest_path(root))
     with changed_copy(remote) if remote is not None else nullcontext(manifest_path(root)) as path:
+        if not create and not path.exists():
+            raise StoreError(f"{path} is gone: is its disk still there? The same command goes on once it is back")
         connection = patiently(lambda: duckdb.connect(str(path), config=dict(STORAGE)), path)
         try:
             migrate(connection, path)
@@ -192,11 +200,19 @@ def writing(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             try:
                 yield connection
             except BaseException:
-                connection.rollback()
+                with suppress(
+                    duckdb.Error
+                ):  # nothing can be rolled back on a full disk; the log is thrown away instead
+                    connection.rollback()
                 raise
             connection.commit()
+        except (duckdb.IOException, duckdb.FatalException) as error:
+            raise StoreError(
+                f"cannot write {path}: {reason(error)}; make room, and run the same command again"
+            ) from error
         finally:
-            connection.close()
+            with suppress(duckdb.Error):
+                connection.close()
 
 
 @contextmanager
@@ -215,36 +231,3 @@ def reading(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     finally:
         connection.close()
-
-
-def insert(
-    connection: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Mapping[str, Any]], verb: str = "INSERT"
-) -> int:
-    """Insert dict rows in bulk and return how many; absent columns and NaN become NULL.
-
-    Goes through one temporary line-JSON file: three orders of magnitude faster than a prepared statement a row.
-    ``verb`` may be ``INSERT OR REPLACE``.
-    """
-    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
-    # JSON columns are given as texts, which stay as they are; read as JSON, a text would become a string inside JSON.
-    columns = ", ".join(f"'{name}': '{'VARCHAR' if kind == 'JSON' else kind}'" for name, kind in types.items())
-    count = 0
-    with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps({key: plain(value) for key, value in row.items()}) + "\n")
-            count += 1
-        file.flush()
-        if count:
-            source = f"read_json(?, format='newline_delimited', columns={{{columns}}})"
-            names = ", ".join(types)
-            connection.execute(f"{verb} INTO {table} ({names}) SELECT {names} FROM {source}", [file.name])
-    return count
-
-
-def plain(value: Any) -> Any:
-    """Return ``value`` as JSON can hold it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
-    return value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import manifest
-from .errors import InputError
+from .errors import FeatstoreError, InputError, LockedError, NewerError
 from .places import as_remote
 from .restoration import (
     Found,
@@ -55,8 +55,8 @@ def rebuild_manifest(
 
     The new one is made aside and takes its place when it is whole. Without notes (a store of an older featstore) versions are
     numbered in the order of their recipes' times, and of images only name and SHA-256 are known until they are indexed again.
-    ``advance`` is told of every shard. Raises LockedError while a build runs, InputError for a remote root, StoreError where
-    the disk refuses.
+    ``advance`` is told of every shard. Raises LockedError while a build runs, NewerError where a newer featstore wrote the
+    manifest, InputError for a remote root, StoreError where the disk refuses.
     """
     if as_remote(root) is not None:
         raise InputError(
@@ -67,6 +67,7 @@ def rebuild_manifest(
     ensure_root(root)
     path = manifest.manifest_path(root)
     report = RebuildReport(str(path), dry_run)
+    refuse_newer(root)
     with build_lock(root, wait), tempfile.TemporaryDirectory(prefix=".rebuild-", dir=root) as place:
         fill(root, Path(place), report, advance)
         if dry_run:
@@ -78,6 +79,17 @@ def rebuild_manifest(
             made.replace(path)
             flush(root)
     return report
+
+
+def refuse_newer(root: Path) -> None:
+    """Raise NewerError or LockedError where the manifest is of a newer featstore or in use: it is not lost."""
+    try:
+        with manifest.reading(root):
+            pass
+    except (NewerError, LockedError):
+        raise
+    except FeatstoreError:
+        return  # lost or broken, which is what rebuilding is for
 
 
 def put_aside(path: Path) -> str | None:

@@ -35,7 +35,7 @@ def register_version(root: Path, plan: Plan, method: str, provenance: str) -> tu
 
     Returns "v1", "v2" … and the build's number in the log, None for one that has nothing to do.
     """
-    with manifest.writing(root) as connection:
+    with manifest.writing(root, create=False) as connection:
         key = [plan.dataset, plan.backbone]
         known = connection.execute(
             "SELECT number FROM versions WHERE dataset = ? AND backbone = ? AND digest = ?", [*key, plan.recipe.digest]
@@ -97,7 +97,7 @@ def commit_shard(root: Path, path: Path, contents: ShardContents, seconds: Mappi
     A shard in which every image failed is removed once its failures are listed.
     """
     header = contents.header
-    with manifest.writing(root) as connection:
+    with manifest.writing(root, create=False) as connection:
         if contents.image_ids:
             shard_id = following(connection, "shards", "shard_id")
             manifest.insert(connection, "shards", [shard_row(root, path, contents, shard_id)])
@@ -183,7 +183,7 @@ def forget_damaged(root: Path, digest: str) -> list[str]:
     root = listed(root) if len(rows) > 1 else root
     damaged = [(shard_id, path) for shard_id, path, size in rows if not is_whole(root / path, size)]
     if damaged:
-        with manifest.writing(root) as connection:
+        with manifest.writing(root, create=False) as connection:
             for shard_id, _ in damaged:
                 connection.execute("DELETE FROM features WHERE shard_id = ?", [shard_id])
                 connection.execute("DELETE FROM shards WHERE shard_id = ?", [shard_id])

@@ -105,7 +105,9 @@ def slots_of(
         stats = {key: float(values[number]) for key, values in contents.stats.items()} if contents and inside else {}
         expected = {key: int(values[number]) for key, values in sums.items()} if inside else {}
         if row:
-            stats = dict.fromkeys(stats, np.nan) | {key: row[key] for key in KEPT if row[key] is not None}
+            stats = {key: np.nan for key in stats if key in KEPT} | {
+                key: row[key] for key in KEPT if row[key] is not None
+            }
             told = {
                 key: row.get(sum_column(key)) for key in ("raw", "clean", "artifact", "residual", "clean_fine", PREFIX)
             }
@@ -193,7 +195,9 @@ def copied(path: Path | None, reader: ShardReader | None, number: int, header: S
                     chunks[name] = data.id.read_direct_chunk((number, *[0] * (data.ndim - 1)))[1]
                 continue
             file.seek(place[0])
-            chunks[name] = file.read(place[1])
+            known = reader.chunks[name]
+            # Without a filter the length follows from the shape, and what the damaged file says of it may be wrong.
+            chunks[name] = file.read(place[1] if known.filters else known.count * known.dtype.itemsize)
     return PackedSample(chunks, dict(slot.sums))
 
 

@@ -52,7 +52,9 @@ class ShardWriter:
         self.temporary = temporary_for(self.path)
         try:
             with storing(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.parent.mkdir(
+                    exist_ok=True
+                )  # not its parents: a disk that is gone is not made up for elsewhere
                 # The oldest layout that serves: HDF5 1.8, and what is built on it, opens the file.
                 self.file = h5py.File(self.temporary, "w", libver=("earliest", "v110"), track_order=False)
                 filters = options(self.header.codec)

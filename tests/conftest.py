@@ -31,14 +31,6 @@ def is_own(host: str) -> bool:
     return True
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests out where `-m` does not speak of them."""
-    if "slow" not in str(config.getoption("markexpr")):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="slow: ask for it with -m slow"))
-
-
 @pytest.fixture(autouse=True)
 def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may touch the user's home, an existing store, or a host that is not this one."""

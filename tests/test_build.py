@@ -181,6 +181,7 @@ def test_a_prefix_token_that_float16_cannot_hold_fails_its_image_alone(
 
 def test_a_shard_in_which_all_failed_leaves_no_file(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "pets")
+    (tmp_path / "pets").mkdir()
     report = build_version(root, REQUEST, FakeDecomposer())
     assert (report.computed, report.failed, report.shards) == (0, 6, 0)
     assert shards(root) == {}
