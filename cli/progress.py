@@ -33,7 +33,7 @@ class Progress:
 
     def start(self, total: int) -> None:
         """Begin, with how many there are."""
-        self.total = total
+        self.total, self.done = total, 0
         self.started = self.told = time.monotonic()
         if not self.quiet and total and sys.stderr.isatty():
             self.bar = tqdm(total=total, desc=self.what, unit=self.unit, dynamic_ncols=True, leave=False)
@@ -46,7 +46,7 @@ class Progress:
         elif not self.quiet and time.monotonic() - self.told > LINE_EVERY:
             self.told = time.monotonic()
             rate = self.done / (self.told - self.started)
-            left = (self.total - self.done) / rate if rate else 0.0
+            left = max(0, self.total - self.done) / rate if rate else 0.0
             self.say(f"{self.what}: {self.done}/{self.total} {self.unit}s, {rate:.2f}/s, {left:.0f} s left")
 
     def reach(self, done: int, total: int) -> None:

@@ -55,11 +55,12 @@ def show(version: str, root: Path, as_json: bool) -> None:
         click.echo()
         rows = [(name, *entry.values()) for name, entry in facts["quality"].items()]
         click.echo(table_text(["statistic", "min", "median", "max"], rows))
+    again = facts["provenance"].pop("reproduce", None)
     for title in ("recipe", "provenance"):
         click.echo(f"\n{title}")
         tree(facts[title], 2)
-    if "reproduce" in facts["provenance"]:
-        click.echo(f"\nmake it again\n  {facts['provenance'].pop('reproduce')}")
+    if again:
+        click.echo(f"\nmake it again\n  {again}")
     if facts["failures"]:
         click.echo("\nfailures")
         for entry in facts["failures"][:SHOWN]:
