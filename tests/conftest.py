@@ -1,11 +1,15 @@
 """What every test gets: a home of its own, no store from outside, no network."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes whose threads wait for each other's cores take many times as long
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from servers import S3, Log
