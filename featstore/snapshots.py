@@ -72,7 +72,8 @@ def keep_tables(connection: duckdb.DuckDBPyConnection, folder: Path, dataset: st
     """Write the tables of one revision; those without a row are left out."""
     for name, sql in TABLES.items():
         target = folder / f"{revision:05d}-{name}.parquet"
-        target.unlink(missing_ok=True)
+        if target.exists():
+            target.unlink()
         if connection.execute(f"SELECT count(*) FROM ({sql})", [dataset, revision]).fetchall()[0][0]:
             with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
                 literal = file.name.replace("'", "''")
@@ -105,7 +106,8 @@ def read_problems(root: Path, dataset: str) -> list[dict[str, Any]]:
 def forget_snapshots(root: Path, dataset: str) -> None:
     """Remove what the folder keeps of a data set that was removed; which versions it had stays."""
     for path in [*(root / dataset / FOLDER).glob("[0-9]*"), root / dataset / FOLDER / PROBLEMS]:
-        path.unlink(missing_ok=True)
+        if path.exists():
+            path.unlink()
 
 
 def as_text(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Repair: the bytes of before come back, and no sample is computed that was whole."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from fakes import FakeDecomposer, make_folder
 from planted_damage import change, flip, place_of, shards
+from tinystore import MODEL, call, done, photographs
 
 from featstore.build import build_version
 from featstore.errors import LockedError
@@ -237,3 +239,37 @@ def test_random_damage_is_mended_to_the_same_bytes(root: Path) -> None:
         assert repair_store(root, None, Made()).left == []
         assert contents(root) == before
         assert tables(root) == listed
+
+
+def test_the_command_line_repairs_by_the_recorded_command(tmp_path: Path) -> None:
+    root, source = tmp_path / "store", photographs(tmp_path / "pets", range(5))
+    done(
+        "build",
+        "pets",
+        "--source",
+        source,
+        *MODEL,
+        "--method",
+        "raw",
+        "--shard-size",
+        3,
+        "--batch-size",
+        1,
+        "--root",
+        root,
+    )
+    before = contents(root)
+    flip(shards(root)[0], place_of(shards(root)[0], "raw", 1))
+    shards(root)[1].unlink()
+    assert call("verify", "--root", root).code == 3
+    said = call("verify", "--repair", "--dry-run", "--root", root)
+    assert said.code == 3
+    assert "3 samples would be computed again" in said.out
+    said = call("verify", "--repair", "--root", root)
+    assert (said.code, contents(root) == before) == (0, True), said
+    assert "(2 copied, 1 computed), the bytes that were sealed" in said.out
+    assert "3 samples computed again" in said.out
+    assert done("verify", "--root", root).out.endswith("all is as it was written\n")
+    told = json.loads(done("verify", "--repair", "--json", "--root", root).out)
+    assert (told["recomputed"], told["found"]["ok"], told["left"]) == (0, True, [])
+    assert call("verify", "--repair", "--quick", "--root", root).code == 2
