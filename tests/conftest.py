@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several processes whose threads wait for each other's cores take many times as long
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # several processes whose threads wait for each other's cores take many times as long
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:

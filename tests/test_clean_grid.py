@@ -24,7 +24,10 @@ def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decomposer(options: ComputeOptions, *_: object) -> FakeDecomposer:
         return FakeDecomposer(fine_grid=options.clean_grid)
 
-    backbone = SimpleNamespace(id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=dict)
+    recipe = {"input": [8, 8], "stride": 1, "layer": 0, "dtype": "float32"}
+    backbone = SimpleNamespace(
+        id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=lambda: recipe
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
     monkeypatch.setattr(build_module, "make_decomposer", decomposer)

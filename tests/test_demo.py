@@ -74,6 +74,8 @@ def test_raw_features_of_an_excerpt_by_sql(
     code, said = run(capsys, "build", "demo", "--method", "raw", "--input-size", "112", "--where", where)
     assert code == 0
     assert "2 images computed" in said
-    code, answer = run(capsys, "query", "demo", "SELECT image_id, norm_max > norm_min FROM stored", "--format", "csv")
+    code, answer = run(
+        capsys, "query", "demo", "SELECT image_id, norm_max > norm_min FROM stored ORDER BY ALL", "--format", "csv"
+    )
     assert answer.splitlines()[1:] == ["cat,True", "coffee,True"]
     assert run(capsys, "build", "demo", "--method", "raw", "--variants", "clean", "--input-size", "112")[0] == 1

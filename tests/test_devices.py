@@ -95,7 +95,7 @@ def test_two_processes_store_what_one_does(
     assert [one[key] for key in same] == [two[key] for key in same] == ["v1", one["digest"], 5, 0, 3, ["raw", "clean"]]
     names = [sorted(path.name for path in Path(report["folder"]).iterdir()) for report in reports]
     assert names[0] == names[1]
-    for name in names[0][1:]:
+    for name in (name for name in names[0] if name.endswith(".h5")):
         with h5py.File(Path(one["folder"]) / name) as alone, h5py.File(Path(two["folder"]) / name) as together:
             assert {k: str(v) for k, v in alone.attrs.items()} == {k: str(v) for k, v in together.attrs.items()}
             assert list(alone["image_id"]) == list(together["image_id"])
