@@ -28,6 +28,8 @@ def text_column(values: Sequence[str | None] | NDArray[np.object_]) -> NDArray[n
         raise ValueError("a text holds the character NUL")
     lengths = np.diff(ends, prepend=-1) - 1
     width = max(1, int(lengths.max(initial=0)))
+    if count and lengths.min() == width:  # names of one length, as many data sets have them, lie in a table already
+        return np.append(flat, np.uint8(0)).reshape(count, width + 1)[:, :width].copy().view(f"S{width}")[:, 0]
     block = np.zeros((count, width), np.uint8)
     if count:
         block[np.arange(width) < lengths[:, None]] = flat[flat != 0]

@@ -6,7 +6,10 @@ import pytest
 from featstore.text_columns import text_column
 
 
-@pytest.mark.parametrize("texts", [["a"], ["", "a"], ["a", ""], ["", ""], ["straße/猫.jpg", "b", "", "c d"], [""]])
+@pytest.mark.parametrize(
+    "texts",
+    [["a"], ["ab", "cd", "ef"], ["ä", "xy"], ["", "a"], ["a", ""], ["", ""], ["straße/猫.jpg", "b", "", "c d"], [""]],
+)
 def test_as_numpy_does_it_a_text_at_a_time(texts: list[str]) -> None:
     made = text_column(texts)
     assert made.tolist() == np.array([text.encode() for text in texts], np.bytes_).tolist()
