@@ -24,6 +24,7 @@ def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for function in (sample_images, sample_raw):
         monkeypatch.setattr(function, "__defaults__", (FEW,))
     shutil.copytree(trained.parent, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "store" / ".calibrations", ignore_errors=True)  # what other tests' dry runs have kept
     done("index", "pets", "--source", tmp_path / "pets", "--root", tmp_path / "store")
     return tmp_path / "store"
 
