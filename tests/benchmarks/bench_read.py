@@ -72,10 +72,11 @@ def make_samples(count: int, photographs: NDArray[np.float16] | None) -> NDArray
 def make_store(root: Path, samples: NDArray[np.float16], variant: str = "clean") -> None:
     """Write samples as shards with a manifest."""
     header = ShardHeader("bench", "bench", DIGEST, json.dumps(RECIPE), (variant,), GRID, CHANNELS, 0, "{}")
-    root.mkdir(parents=True)
+    folder = root / "bench" / "bench" / DIGEST[:12]
+    folder.mkdir(parents=True)
     images, sealed = [], []
     for start in range(0, len(samples), SHARD):
-        path = root / "bench" / "bench" / DIGEST[:12] / f"shard-{start // SHARD:05d}.h5"
+        path = folder / f"shard-{start // SHARD:05d}.h5"
         with ShardWriter(path, header, SHARD) as shard:
             for row in range(start, min(start + SHARD, len(samples))):
                 images.append({"image_id": f"{row:06d}", "sha256": f"{row:064x}", "path": f"{row:06d}.jpg"})
@@ -84,7 +85,7 @@ def make_store(root: Path, samples: NDArray[np.float16], variant: str = "clean")
     same = {"dataset": "bench", "bytes": 0, "mtime_ns": 0, "width": 1, "height": 1, "mode": "RGB", "splits": []}
     version = {"version_id": 1, "dataset": "bench", "backbone": "bench", "digest": DIGEST, "number": 1}
     version |= {"method": "raw", "grid_height": GRID[0], "grid_width": GRID[1], "channels": CHANNELS}
-    version |= {"prefix_tokens": 0, "recipe": RECIPE, "provenance": {}, "created_at": manifest.now()}
+    version |= {"prefix_tokens": 0, "recipe": json.dumps(RECIPE), "provenance": "{}", "created_at": manifest.now()}
     with manifest.writing(root) as connection:
         about = {"dataset": "bench", "layout": "folder", "source": str(root), "revision": 1}
         manifest.insert(connection, "datasets", [about])
