@@ -68,7 +68,8 @@ def index_dataset(
         if not records and not problems:
             raise sources.nothing_found(folder, reader)
         with manifest.writing(root) as connection:
-            counts = record(connection, dataset, str(folder), reader.layout, before, Path(staged.name), problems)
+            about = {"source": str(folder), "layout": reader.layout} | asdict(reader.meaning(folder))
+            counts = record(connection, dataset, about, before, Path(staged.name), problems)
     keep_snapshots(root, dataset)
     return IndexReport(dataset, reader.layout, str(folder), **vars(counts), hashed=hashed, problems=tuple(problems))
 

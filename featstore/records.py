@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ImageRecord", "ObjectRecord", "Problem"]
+__all__ = ["ImageRecord", "Meaning", "ObjectRecord", "Problem"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,21 @@ class ImageRecord:
     instance_path: str | None = None
     depth_path: str | None = None
     objects: tuple[ObjectRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the numbers in a data set's masks and depth maps mean.
+
+    ``mask_classes`` names each label from 0 on; ``mask_ignored`` are labels that count for nothing; ``mask_coding`` says how a
+    mask file holds its labels (``index``: a number a pixel); ``depth_metres`` is the length of a depth map's unit [m]. None
+    where the layout does not say.
+    """
+
+    mask_classes: tuple[str, ...] | None = None
+    mask_ignored: tuple[int, ...] | None = None
+    mask_coding: str = "index"
+    depth_metres: float | None = None
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ def shard_row(root: Path, path: Path, contents: ShardContents, shard_id: int) ->
         "dataset": header.dataset,
     }
     row |= {"backbone": header.backbone, "digest": header.digest, "variants": list(header.variants)}
+    row |= {"grid_height": header.grid[0], "grid_width": header.grid[1]}
     row |= {"codec": header.codecs, "samples": len(contents.image_ids), "bytes": contents.bytes}
     return row | {"checksum": contents.digest, "sealed_at": manifest.now()}
 

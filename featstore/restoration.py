@@ -106,7 +106,7 @@ def restore_dataset(connection: duckdb.DuckDBPyConnection, root: Path, dataset: 
                 )
     if last is None:
         return
-    head = {key: last.row[key] for key in ("dataset", "source", "revision")} | {"layout": last.layout}
+    head = {key: last.row[key] for key in ("dataset", "source", "revision")} | last.about
     manifest.insert(connection, "datasets", [head])
     manifest.insert(connection, "failures", read_problems(root, dataset))
 

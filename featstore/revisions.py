@@ -103,13 +103,14 @@ def staged_line(row: Mapping[str, Any], boxes: Iterable[Mapping[str, Any]]) -> s
 def record(
     connection: duckdb.DuckDBPyConnection,
     dataset: str,
-    source: str,
-    layout: str,
+    about: Mapping[str, Any],
     before: Head,
     staged: Path,
     problems: list[Problem],
 ) -> Counts:
     """Write a revision where anything changed; ``staged`` has a line of ``staged_line`` an image.
+
+    ``about`` has the columns of `datasets` but its name and revision: source, layout, what masks and depth maps mean.
 
     Raises InputError where another process has written one since ``before`` was read.
     """
@@ -120,14 +121,15 @@ def record(
         "SELECT count(*), count_if(added), count_if(changed) FROM fresh"
     ).fetchall()[0]
     removed = connection.execute("SELECT count(*) FROM gone").fetchall()[0][0]
-    fresh = bool(added or changed or removed or not before.revision or before.source != source)
+    fresh = bool(added or changed or removed or not before.revision or before.source != about["source"])
     revision = before.revision + fresh
     if fresh:
         write(connection, dataset, before.revision, revision)
         counts = {"added": added, "changed": changed, "removed": removed, "images": images}
-        head = {"dataset": dataset, "revision": revision, "source": source}
+        head = {"dataset": dataset, "revision": revision, "source": about["source"]}
         manifest.insert(connection, "revisions", [head | {"created_at": manifest.now()} | counts])
-        manifest.insert(connection, "datasets", [head | {"layout": layout}], verb="INSERT OR REPLACE")
+    named = {"dataset": dataset, "revision": revision}
+    manifest.insert(connection, "datasets", [named | dict(about)], verb="INSERT OR REPLACE")
     connection.execute(
         "UPDATE images SET mtime_ns = f.mtime_ns FROM fresh f WHERE images.dataset = ? AND images.image_id = f.image_id "
         "AND images.last_revision IS NULL AND images.mtime_ns <> f.mtime_ns",

@@ -31,7 +31,7 @@ class Revision:
     """One revision as it was kept: its rows of ``revisions`` and ``datasets``, and the Parquet files of its tables."""
 
     row: dict[str, Any]
-    layout: str
+    about: dict[str, Any]
     files: dict[str, Path]
 
 
@@ -43,18 +43,24 @@ def keep_snapshots(root: Path, dataset: str) -> None:
     folder = root / dataset / FOLDER
     with manifest.reading(root) as connection:
         rows = as_dicts(connection.execute("SELECT * FROM revisions WHERE dataset = ? ORDER BY revision", [dataset]))
-        layouts = connection.execute("SELECT layout FROM datasets WHERE dataset = ?", [dataset]).fetchall()
+        (about,) = as_dicts(
+            connection.execute(
+                "SELECT * EXCLUDE (dataset, source, revision) FROM datasets WHERE dataset = ?", [dataset]
+            )
+        )
         problems = as_dicts(
             connection.execute("SELECT * FROM failures WHERE dataset = ? AND digest IS NULL ORDER BY ALL", [dataset])
         )
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for row in rows:
-                text = as_text({**row, "layout": layouts[0][0]})
+                text = as_text({**row, "about": about})
                 head = folder / f"{row['revision']:05d}.json"
                 if not (head.is_file() and same_moment(head, row)):
                     keep_tables(connection, folder, dataset, row["revision"])
                     write_text(head, text)  # the last: where it is, the tables are
+                elif row is rows[-1] and head.read_text(encoding="utf-8") != text:
+                    write_text(head, text)  # the layout's reader has learnt what masks mean
             if problems or (folder / PROBLEMS).is_file():
                 write_text(folder / PROBLEMS, as_text(problems))
 
@@ -91,7 +97,8 @@ def read_snapshots(root: Path, dataset: str) -> Iterator[Revision]:
         if row.get("revision") != number:
             return
         files = {name: head.with_name(f"{number:05d}-{name}.parquet") for name in TABLES}
-        yield Revision(row, row.pop("layout"), {name: path for name, path in files.items() if path.is_file()})
+        about = row.pop("about", None) or {"layout": row.pop("layout")}
+        yield Revision(row, about, {name: path for name, path in files.items() if path.is_file()})
 
 
 def read_problems(root: Path, dataset: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from featstore.errors import SourceError
 from featstore.places import as_remote
-from featstore.records import ImageRecord, Problem
+from featstore.records import ImageRecord, Meaning, Problem
 from featstore.transport import READ_ONLY
 
 __all__ = ["Source", "is_text", "nothing_found", "require_folder", "unreadable_name"]
@@ -32,6 +32,10 @@ class Source(Protocol):
 
         Raises SourceError, on the first step, where the folder is missing, not of this layout or without an image.
         """
+        ...
+
+    def meaning(self, folder: Path) -> Meaning:
+        """Return what the numbers in masks and depth maps mean; asked after ``read`` has come to its end."""
         ...
 
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from featstore.errors import SourceError
-from featstore.records import ImageRecord, Problem
+from featstore.records import ImageRecord, Meaning, Problem
 
 __all__ = ["DemoSource"]
 
@@ -42,3 +42,7 @@ class DemoSource:
             if path is None:
                 raise SourceError(f"the demo photographs are not installed: {INSTALL}")
             yield ImageRecord(image_id, path.as_posix())
+
+    def meaning(self, folder: Path) -> Meaning:
+        """There are no masks."""
+        return Meaning()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from featstore.places import as_remote
-from featstore.records import ImageRecord, Problem
+from featstore.records import ImageRecord, Meaning, Problem
 
 from .base import is_text, nothing_found, require_folder, unreadable_name
 
@@ -62,6 +62,10 @@ class FolderSource:
         yield from closed
         for path in paths:
             yield describe(path) if is_text(path) else unreadable_name(path)
+
+    def meaning(self, folder: Path) -> Meaning:
+        """There are no masks."""
+        return Meaning()
 
 
 def image_paths(folder: Path, closed: list[Problem]) -> Iterator[str]:

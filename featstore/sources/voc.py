@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featstore.errors import SourceError
 from featstore.places import as_remote
-from featstore.records import ImageRecord, ObjectRecord, Problem
+from featstore.records import ImageRecord, Meaning, ObjectRecord, Problem
 
 from .base import is_text, nothing_found, require_folder, unreadable_name
 from .voc_splits import SplitLists, one_split, read_splits
@@ -18,6 +18,11 @@ __all__ = ["VocSource"]
 
 PART = re.compile(r"VOC\d{4}")
 JPEG = (".jpg", ".jpeg")
+CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+VOID = 255
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ class VocSource:
             yield from part.lists.problems
         for stem in sorted(images):
             yield from tell_apart(images[stem])
+
+    def meaning(self, folder: Path) -> Meaning:
+        """Masks have the background, twenty classes, and 255 where nothing counts (VOC2012 development kit, section 3.5)."""
+        return Meaning(CLASSES, (VOID,))
 
 
 def part_folders(folder: Path) -> list[Path]:
