@@ -15,9 +15,10 @@ from featstore.query import restricted
 
 from . import demo, options
 from .build_report import FAILED, report_build, report_plan
-from .compute import ComputeOptions, environment, load_backbone, make_decomposer, provenance
+from .compute import ComputeOptions, load_backbone, make_decomposer
 from .compute_options import compute_options
 from .engine_options import choose_place, engine_options
+from .environment import environment, provenance
 from .index import report_index, run_index
 from .method import Choice, choose_method, named_method
 from .printing import bytes_text, plural

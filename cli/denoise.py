@@ -14,8 +14,8 @@ from featstore.versions import Version, describe_version, find_version
 
 from . import options
 from .build_report import FAILED, report_build, report_plan
-from .compute import device_name, installed_versions, provenance
 from .denoisers import HELP, artifact_of, locate, raw_through
+from .environment import device_name, installed_versions, provenance
 from .progress import Progress
 from .reproduce import denoise_command
 

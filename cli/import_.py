@@ -13,7 +13,7 @@ from featstore.exchange.formats import FORMATS
 from featstore.exchange.imports import ImportReport, ImportRequest, import_version
 
 from . import options
-from .compute import installed, provenance
+from .environment import installed, provenance
 from .printing import bytes_text, emit_json, plural, seconds_text
 from .progress import Progress
 

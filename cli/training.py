@@ -17,8 +17,8 @@ from featstore.pooled import pool_artifact
 from featstore.recipe import Recipe, canonical
 from featstore.training_run import TrainingRun
 
-from .compute import device_name, installed_versions, provenance
 from .distributed import Member
+from .environment import device_name, installed_versions, provenance
 from .printing import plural
 from .progress import Progress
 
