@@ -59,6 +59,7 @@ class ComputeOptions:
     stride: int | None = None
     denoiser: str | None = None
     compiled: bool = False
+    resize: str = "squash"
 
     def __post_init__(self) -> None:
         if self.clean_grid is not None and self.method != "stage1":
@@ -92,6 +93,7 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
         device=options.device,
         dtype=options.dtype,
         seed=options.seed,
+        resize=options.resize,
     )
 
 
@@ -99,6 +101,22 @@ def make_decomposer(
     options: ComputeOptions, backbone: "Backbone", known: NDArray[np.float32] | None = None
 ) -> Decomposer:
     """Return what computes the method chosen; ``known`` (H, W, C) is stage 1's prior artifact, or the artifact of stage 2."""
+    import dvt
+
+    base = at_one_size(options, backbone, known)
+    if backbone.resize != "keep":
+        return base
+
+    def at(other: "Backbone") -> Decomposer:
+        moved = None if known is None else dvt.resampled(dvt.as_map(known), other.grid).numpy()
+        return at_one_size(options, other, moved)
+
+    buckets: Decomposer = dvt.Buckets(base, at)
+    return buckets
+
+
+def at_one_size(options: ComputeOptions, backbone: "Backbone", known: NDArray[np.float32] | None) -> Decomposer:
+    """Return what computes the method at the backbone's own input size."""
     import dvt
 
     size = options.batch_size or (32 if backbone.device.type == "cuda" else 4)

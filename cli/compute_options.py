@@ -36,6 +36,12 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]"
     ),
     click.option(
+        "--resize",
+        type=click.Choice(["squash", "shortest", "keep"]),
+        default="squash",
+        help="Whole images in the input's shape; their middle; or whole, in the nearest of eleven shapes of as many patches.",
+    ),
+    click.option(
         "--stride",
         type=click.IntRange(min=1),
         metavar="N",

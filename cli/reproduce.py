@@ -49,6 +49,7 @@ def reproduce_command(name: str, options: ComputeOptions, backbone: "Backbone", 
         "weights": weights_of(options, backbone),
         "method": options.method,
         "input_size": tuple(recipe["input"]),
+        "resize": None if recipe["resize"] == "squash" else recipe["resize"],
         "stride": recipe["stride"],
         "layer": recipe["layer"],
         "dtype": recipe["dtype"],
@@ -111,7 +112,7 @@ def denoise_command(root: Path, source: Version, reference: str, store: str) -> 
     known = options_of(command)
     if known["store"] != FLOAT16:
         return None
-    kept = ("backbone", "weights", "input_size", "stride", "layer", "dtype", "norm", "seed")
+    kept = ("backbone", "weights", "input_size", "resize", "stride", "layer", "dtype", "norm", "seed")
     given = {key: known[key] for key in kept} | {"method": "stage2", "denoiser": reference} | stored_as(store)
     return shlex.join(["featstore", "build", source.dataset, *words(given)])
 

@@ -5,6 +5,7 @@ Method: Denoising Vision Transformers, Yang et al., ECCV 2024, arXiv 2401.02957;
 
 from .aliases import ALIASES, backbone_id, resolve
 from .backbone import Backbone, choose_device
+from .buckets import Buckets, resampled
 from .comparison import Measured, Setting, compare
 from .decomposition import Decomposition
 from .denoiser import Denoiser
@@ -13,6 +14,7 @@ from .encoding import GridOptions
 from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverError, WeightsError
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
+from .framing import RESIZES, centred, inputs_near, nearest_input
 from .lstsq import LstsqOptions, solve, solve_groups
 from .nodes import LstsqFit, node_grid
 from .raw import RawDecomposer, as_map, as_maps, raw_of
@@ -26,8 +28,10 @@ from .weights import demo_weights_path, read_weights
 
 __all__ = [
     "ALIASES",
+    "RESIZES",
     "Backbone",
     "BackboneError",
+    "Buckets",
     "Crop",
     "Decomposition",
     "Denoiser",
@@ -57,6 +61,7 @@ __all__ = [
     "as_map",
     "as_maps",
     "backbone_id",
+    "centred",
     "check_lineage",
     "choose_device",
     "cleaned",
@@ -64,13 +69,16 @@ __all__ = [
     "crops_anywhere",
     "demo_weights_path",
     "fit_field",
+    "inputs_near",
     "mean_anywhere",
+    "nearest_input",
     "node_grid",
     "patch_centres",
     "position_mean",
     "raw_of",
     "read_state",
     "read_weights",
+    "resampled",
     "resolve",
     "sample_crops",
     "solve",

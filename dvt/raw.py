@@ -62,8 +62,8 @@ class RawDecomposer:
         return self.backbone.seconds_per_forward(self.batch_size)
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> UInt8[Tensor, "3 height width"]:
-        """Squash an (h, w, 3) image to the model's input; ``key`` plays no part."""
-        return squash(as_tensor(image), self.backbone.input_size, self.backbone.interpolation)
+        """Resize an (h, w, 3) image to the model's input; ``key`` plays no part."""
+        return squash(self.backbone.frame(as_tensor(image)), self.backbone.input_size, self.backbone.interpolation)
 
     def decompose(self, prepared: Sequence[UInt8[Tensor, "3 height width"]]) -> list[Decomposition]:
         """Run the model on prepared images."""

@@ -146,7 +146,7 @@ class Stage1Decomposer:
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> Views:
         """Draw the views of an (h, w, 3) image; ``key`` names it, so that its crops are always the same."""
-        pixels = as_tensor(image)
+        pixels = self.backbone.frame(as_tensor(image))
         if self.views.cut == "squashed":
             pixels = squash(pixels, self.backbone.input_size, "bilinear")
         size = int(pixels.shape[1]), int(pixels.shape[2])

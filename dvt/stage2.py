@@ -227,8 +227,8 @@ class Stage2Decomposer(StoredDecomposer):
         return self.backbone.seconds_per_forward(self.forward_batch) + super().seconds_per_image()
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> UInt8[Tensor, "3 height width"]:  # type: ignore[override]
-        """Squash an (h, w, 3) image to the model's input; ``key`` plays no part."""
-        return squash(as_tensor(image), self.backbone.input_size, self.backbone.interpolation)
+        """Resize an (h, w, 3) image to the model's input; ``key`` plays no part."""
+        return squash(self.backbone.frame(as_tensor(image)), self.backbone.input_size, self.backbone.interpolation)
 
     def decompose(self, prepared: Sequence[UInt8[Tensor, "3 height width"]]) -> list[Decomposition]:  # type: ignore[override]
         """Run both on prepared images."""

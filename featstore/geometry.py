@@ -1,0 +1,73 @@
+"""Which part of an image a recipe's features show, and at which input size: what masks, depth maps and boxes must follow."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Geometry"]
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """``resize`` of a recipe: ``squash``, ``shortest`` or ``keep``; sizes are (height, width) [pixels].
+
+    ``input`` is that of the model, ``inputs`` those among which ``keep`` takes the one nearest to an image's shape.
+    """
+
+    input: Size
+    resize: str = "squash"
+    inputs: tuple[Size, ...] = ()
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Any]) -> "Geometry | None":
+        """Return that of a version's recipe, None where it names no input size."""
+        backbone = recipe.get("backbone", {})
+        if "input" not in backbone:
+            return None
+        height, width = backbone["input"]
+        inputs = tuple((int(rows), int(columns)) for rows, columns in backbone.get("inputs", ()))
+        return cls((int(height), int(width)), str(backbone.get("resize", "squash")), inputs)
+
+    @property
+    def whole(self) -> bool:
+        """Whether features show the whole of every image."""
+        return self.resize != "shortest"
+
+    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return (top, left, height, width) of the part of an image that its features show [pixels]."""
+        if self.whole:
+            return 0, 0, height, width
+        rows, columns = self.input
+        if width * rows > height * columns:
+            cut = max(1, (2 * height * columns + rows) // (2 * rows))
+            return 0, (width - cut) // 2, height, cut
+        cut = max(1, (2 * width * rows + columns) // (2 * columns))
+        return (height - cut) // 2, 0, cut, width
+
+    def target(self, height: int, width: int) -> Size:
+        """Return the size to which that part was resized."""
+        if self.resize != "keep":
+            return self.input
+        own = math.log(width / height)
+        return min(self.inputs, key=lambda size: abs(math.log(size[1] / size[0]) - own))
+
+    def cut(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of a raster (h, w, …) that features show."""
+        top, left, height, width = self.box(*values.shape[:2])
+        return values[top : top + height, left : left + width]
+
+    def nearest(self, values: NDArray[Any], target: Size) -> NDArray[Any]:
+        """Return a raster (h, w) of labels or depths at a target size: the nearest value a pixel, nothing mixed."""
+        values = self.cut(values)
+        rows, columns = (
+            ((np.arange(size) + 0.5) * own / size).astype(np.int64)
+            for size, own in zip(target, values.shape, strict=True)
+        )
+        found: NDArray[Any] = values[rows[:, None], columns]
+        return found
