@@ -16,13 +16,15 @@ from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .framing import RESIZES, centred, inputs_near, nearest_input
 from .lstsq import LstsqOptions, solve, solve_groups
+from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
+from .position import PositionShare, chance_mic, position_mic, position_share
 from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .stage1 import Stage1Decomposer
 from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
 from .tiled import crops_anywhere, mean_anywhere
 from .training import Progress, Trainer, TrainOptions
-from .validation import PositionShare, Validation, validate
+from .validation import Validation, validate
 from .views import Crop, ViewGroup, ViewOptions, patch_centres, sample_crops
 from .weights import demo_weights_path, read_weights
 
@@ -62,6 +64,7 @@ __all__ = [
     "as_maps",
     "backbone_id",
     "centred",
+    "chance_mic",
     "check_lineage",
     "choose_device",
     "cleaned",
@@ -70,11 +73,14 @@ __all__ = [
     "demo_weights_path",
     "fit_field",
     "inputs_near",
+    "maximal_information",
     "mean_anywhere",
     "nearest_input",
     "node_grid",
     "patch_centres",
     "position_mean",
+    "position_mic",
+    "position_share",
     "raw_of",
     "read_state",
     "read_weights",

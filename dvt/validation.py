@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .position import PositionShare
 from .precision import autocast
 
-__all__ = ["PositionShare", "Validation", "validate"]
+__all__ = ["Validation", "validate"]
 
 
 @dataclass(frozen=True)
@@ -31,42 +32,6 @@ class Validation:
     position: float
     raw_position: float
     clean_position: float
-
-
-class PositionShare:
-    """The share of variance over images and positions that each position's mean over images explains, without bias.
-
-    The mean over n images keeps 1/n of what images do to positions by chance, which is taken off as a two-way analysis of
-    variance has it: (between − left / (n − 1)) / total, where left = total − between − the variance of images' own means, for
-    what an image has in common at all positions moves none of them. NaN for fewer than two images.
-    """
-
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.squares = self.wholes = 0.0
-        self.images = 0
-
-    def add(self, maps: Float[Tensor, "n h w c"]) -> None:
-        """Add images' maps."""
-        maps = maps.double()
-        part = maps.sum(dim=0)
-        self.total = part if self.total is None else self.total + part
-        self.squares += float(maps.square().sum())
-        self.wholes += float(maps.mean(dim=(1, 2)).square().sum())
-        self.images += len(maps)
-
-    def value(self) -> float:
-        """Return the share, in (−∞, 1]; around 0 where positions tell nothing."""
-        if self.total is None or self.images < 2:
-            return math.nan
-        mean = self.total / self.images
-        places = mean.shape[0] * mean.shape[1]
-        middle = mean.mean(dim=(0, 1))
-        between = float((mean - middle).square().sum()) / places
-        common = float(middle.square().sum())
-        spread = self.squares / (self.images * places) - common
-        left = spread - between - (self.wholes / self.images - common)
-        return (between - left / (self.images - 1)) / spread if spread > 0 else math.nan
 
 
 @torch.inference_mode()
