@@ -1,4 +1,4 @@
-"""The downstream yardstick knows good features from bad ones, and positions from content."""
+"""The downstream yardstick knows good features from bad ones."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("sklearn", reason="needs the demo extra")
-from yardstick import patch_labels, position_share, score
+from yardstick import patch_labels, score
 
 
 def test_a_patchs_label_is_that_of_most_of_its_pixels(tmp_path: Path) -> None:
@@ -30,12 +30,3 @@ def test_features_that_tell_classes_apart_score_and_noise_does_not() -> None:
     assert good.linear_iou.min() > 0.9
     assert bad.knn_accuracy.max() < 0.5
     assert bad.linear_accuracy.max() < 0.5
-
-
-def test_the_position_share_is_one_for_positions_and_none_for_content() -> None:
-    generator = np.random.default_rng(0)
-    places = generator.standard_normal((50, 8)).astype(np.float32)
-    contents = [generator.standard_normal((50, 8)).astype(np.float32) for _ in range(200)]
-    assert position_share([places] * 9) == pytest.approx(1)
-    assert position_share(contents) == pytest.approx(1 / 200, abs=2e-3)
-    assert position_share([places + c for c in contents]) == pytest.approx(0.5, abs=0.05)

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions, mean_anywhere
+from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions, mean_anywhere, position_share
 from dvt.view_features import Batch
 from featstore.images import decode
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
-from yardstick import Scores, patch_labels, position_share, score
+from yardstick import Scores, patch_labels, score
 
 BLENDS = (0.25, 0.5, 0.75)
 
@@ -75,7 +75,8 @@ def main() -> None:
         report(task, variants, labels, options.splits)
     print("share of variance that positions explain")
     for label, features in variants.items():
-        print(f"  {label:28} {position_share(features):.3f}")
+        maps = torch.from_numpy(np.stack(features))[:, None]  # a row of all positions
+        print(f"  {label:28} {position_share(maps):.3f}")
 
 
 def measured(options: argparse.Namespace, backbone: Backbone) -> torch.Tensor:

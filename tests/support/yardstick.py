@@ -91,11 +91,3 @@ def knn(values: NDArray[np.float64], truth: NDArray[np.int64], images: NDArray[n
     """Votes of the nearest by cosine, weighed by nearness."""
     near = KNeighborsClassifier(NEIGHBOURS, weights=lambda distance: 1 - distance**2 / 2)
     return make_pipeline(Normalizer(), near).fit(values, truth)
-
-
-def position_share(features: Sequence[NDArray[np.float32]]) -> float:
-    """Share of the variance over images and positions that each position's mean over images explains."""
-    stacked = np.stack(features).astype(np.float64)
-    spread = np.square(stacked - stacked.mean(axis=(0, 1))).mean()
-    at_position = stacked.mean(axis=0)
-    return float(np.square(at_position - at_position.mean(axis=0)).mean() / spread)
