@@ -7,6 +7,7 @@ import click
 from featstore.index import IndexReport, index_dataset
 
 from . import options
+from .layouts import LayoutCommand
 from .printing import emit_json, plural
 from .progress import Progress
 
@@ -16,7 +17,7 @@ SHOWN = 10
 FAILED = 3
 
 
-@click.command()
+@click.command(cls=LayoutCommand)
 @click.argument("name")
 @options.source_options
 @options.root
@@ -25,10 +26,10 @@ def index(name: str, source: Path | None, layout: str | None, root: Path, as_jso
     """Index the images of a folder as data set NAME, in the manifest.
 
     \b
-    Layouts, detected unless --layout says which:
-      voc     VOCdevkit (or its parent, or one VOCyyyy folder): JPEGImages, Annotations, ImageSets, masks
-      folder  any folder of images; the class is the first sub-folder (below train/, val/, test/ where there are such)
-      demo    six photographs that come with the extra `demo`
+    Examples:
+      featstore index voc --source VOCdevkit
+      featstore index ade --source ADEChallengeData2016
+      featstore index video --source clips --layout frames
 
     Indexing again reads only files whose size or time changed, and records a new revision where anything did. What
     cannot be read is listed in the table `failures` with the reason, and the exit code is 3.
@@ -55,6 +56,8 @@ def report_index(report: IndexReport) -> None:
         f"  {report.added:,} added, {report.changed:,} changed, {report.removed:,} removed, "
         f"{plural(report.hashed, 'file')} read"
     )
+    for note in report.notes:
+        click.echo(f"  not asked: {note}", err=True)
     for problem in report.problems[:SHOWN]:
         click.echo(f"  {problem.step}: {problem.path}: {problem.error}", err=True)
     if len(report.problems) > SHOWN:

@@ -28,7 +28,9 @@ force = click.option("--force", is_flag=True, help="Begin even where it cannot f
 
 def source_options(command: F) -> F:
     """Add --source and --layout."""
-    layout = click.option("--layout", metavar="NAME", help="voc, folder or demo.  [default: detected]")
+    layout = click.option(
+        "--layout", metavar="NAME", help="How it is laid out: `featstore datasets` lists them.  [default: detected]"
+    )
     source = click.option(
         "--source",
         type=Place(),

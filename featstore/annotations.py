@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .codings import INDEX
 from .errors import NotInStoreError
 from .query import restricted
+from .records import Meaning
 from .text_columns import text_column
 
-__all__ = ["Boxes", "depth_paths", "labels_of", "objects_of"]
+__all__ = ["Boxes", "depth_paths", "labels_of", "meaning_of", "objects_of"]
 
 OBJECTS = """
     SELECT image_id, class, difficult,
@@ -19,7 +21,10 @@ OBJECTS = """
     FROM objects JOIN images USING (image_id), (SELECT CAST(layout = 'voc' AS INTEGER) AS one FROM datasets)
     ORDER BY image_id, number
 """
-"""VOC counts pixels from 1 and has both edges inside: pixel n covers n − 1 to n. Corners as shares of the image."""
+"""VOC counts pixels from 1 and has both edges inside: pixel n covers n − 1 to n. Other layouts give the edges themselves, from
+0 on. Corners as shares of the image."""
+
+MEANING = "SELECT mask_classes, mask_ignored, mask_coding, depth_metres FROM datasets"
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,18 @@ def labels_of(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> tuple[tuple[
 def depth_paths(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
     """Return each sample's depth map, below the data set's source; raises NotInStoreError where an image has none."""
     return column(root, dataset, ids, "depth_path", 'depth map: add where="depth_path IS NOT NULL" to take the others')
+
+
+def meaning_of(root: Path, dataset: str) -> Meaning:
+    """Return what the numbers in masks and depth maps mean; a manifest that does not say has plain indices."""
+    with restricted(root, dataset) as connection:
+        classes, ignored, coding, metres = connection.execute(MEANING).fetchall()[0]
+    return Meaning(
+        None if classes is None else tuple(classes),
+        None if ignored is None else tuple(ignored),
+        coding or INDEX,
+        metres,
+    )
 
 
 def objects_of(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> Boxes:

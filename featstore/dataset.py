@@ -119,6 +119,16 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return self.extras.classes
 
     @property
+    def mask_classes(self) -> tuple[str, ...] | None:
+        """Name of each label of ``mask``, from 0 on, empty for one that is not used; None where the layout does not say."""
+        return self.extras.meaning.mask_classes
+
+    @property
+    def mask_ignored(self) -> tuple[int, ...]:
+        """Labels of ``mask`` that count for nothing in training and evaluation: 255 in VOC, 0 in ADE20K."""
+        return self.extras.meaning.mask_ignored or ()
+
+    @property
     def object_classes(self) -> tuple[str, ...]:
         """Names of the classes that ``objects`` counts, of all images of the data set."""
         return self.extras.boxes.classes if self.extras.boxes else ()

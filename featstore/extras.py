@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from .aligned import Aligned
-from .annotations import Boxes, depth_paths, labels_of, objects_of
+from .annotations import Boxes, depth_paths, labels_of, meaning_of, objects_of
 from .crops import Part
 from .errors import DecodeError, NotInStoreError, RemoteError
 from .images import decode
@@ -67,6 +68,8 @@ class Extras:
         self.classes, self.labels = labels_of(root, dataset, ids) if wanted.label else ((), np.array([], np.int64))
         self.boxes = objects_of(root, dataset, ids) if wanted.objects else None
         self.depths = depth_paths(root, dataset, ids) if wanted.depth else nothing
+        self.meaning = meaning_of(root, dataset)
+        self.read_mask = partial(read_mask, coding=self.meaning.mask_coding)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -84,7 +87,7 @@ class Extras:
         if self.wanted.image:
             item["image"] = self.read_image(self.located(self.images, place))[:, *window]
         if self.wanted.mask:
-            item["mask"] = self.nearest(self.located(self.masks, place), read_mask, np.dtype(np.int64))[window]
+            item["mask"] = self.nearest(self.located(self.masks, place), self.read_mask, np.dtype(np.int64))[window]
         if self.wanted.depth:
             item["depth"] = self.nearest(self.located(self.depths, place), read_depth, np.dtype(np.float32))[window]
         if self.wanted.label:

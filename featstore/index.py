@@ -6,7 +6,8 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ Told = tuple[str, list[Problem], int, int]
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What indexing found; counts are images."""
+    """What indexing found; counts are images. ``notes`` are layouts of other packages that could not be asked."""
 
     dataset: str
     layout: str
@@ -44,6 +45,7 @@ class IndexReport:
     removed: int
     hashed: int
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
 
 def index_dataset(
@@ -58,31 +60,37 @@ def index_dataset(
     check_name(dataset)
     ensure_root(root)
     before = head_of(root, dataset)
-    folder, reader = locate(dataset, source, layout, before)
+    notes: list[str] = []
+    folder, reader = locate(dataset, source, layout, before, notes.append)
     records, problems = split_records(reader.read(folder))
+    meaning = reader.meaning(folder)
     with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as staged:
         known = known_files(root, dataset) if before.source == str(folder) else None
-        found, hashed = describe(folder, records, known, staged.write, progress)
+        found, hashed = describe(folder, records, meaning.mask_coding, known, staged.write, progress)
         staged.flush()
         problems += found
         if not records and not problems:
             raise sources.nothing_found(folder, reader)
         with manifest.writing(root) as connection:
-            about = {"source": str(folder), "layout": reader.layout} | asdict(reader.meaning(folder))
-            counts = record(connection, dataset, about, before, Path(staged.name), problems)
+            row = {"source": str(folder), "layout": reader.layout} | asdict(meaning)
+            counts = record(connection, dataset, row, before, Path(staged.name), problems)
     keep_snapshots(root, dataset)
-    return IndexReport(dataset, reader.layout, str(folder), **vars(counts), hashed=hashed, problems=tuple(problems))
+    lines = tuple(problems), tuple(notes)
+    return IndexReport(dataset, reader.layout, str(folder), *astuple(counts), hashed, *lines)
 
 
-def locate(dataset: str, source: Path | None, layout: str | None, before: Head) -> tuple[Path, sources.Source]:
-    """Return the folder to index and what reads it."""
+def locate(
+    dataset: str, source: Path | None, layout: str | None, before: Head, tell: Callable[[str], object]
+) -> tuple[Path, sources.Source]:
+    """Return the folder to index and what reads it: unless told otherwise, what read this folder last time."""
     if source is None:
         layout = layout or before.layout or None
         source = stored_path(before.source) if before.source else (sources.get(layout).home if layout else None)
     if source is None:
         raise InputError(f"{dataset} has not been indexed yet: say where it lies with --source DIR")
     folder = listed(source.expanduser().absolute())
-    return folder, sources.get(layout) if layout else sources.detect(folder)
+    layout = layout or (before.layout if str(folder) == before.source else None)
+    return folder, sources.get(layout) if layout else sources.detect(folder, tell)
 
 
 def split_records(found: Iterable[ImageRecord | Problem]) -> tuple[list[ImageRecord], list[Problem]]:
@@ -100,11 +108,15 @@ def split_records(found: Iterable[ImageRecord | Problem]) -> tuple[list[ImageRec
 def describe(
     folder: Path,
     records: list[ImageRecord],
+    coding: str,
     known: KnownFiles | None,
     write: Callable[[str], object],
     progress: Progress | None,
 ) -> tuple[list[Problem], int]:
-    """Read what is new of each image and write its line; returns the problems met, and how many files were read."""
+    """Read what is new of each image and write its line; returns the problems met, and how many files were read.
+
+    ``coding`` says how masks hold their labels.
+    """
     problems: list[Problem] = []
     hashed = done = 0
     remote = as_remote(folder) is not None
@@ -112,7 +124,7 @@ def describe(
     size = 1 if remote else max(1, min(256, len(records) // (4 * THREADS)))
     parts = (records[start : start + size] for start in range(0, len(records), size))
     with ThreadPoolExecutor(THREADS_REMOTE if remote else THREADS) as pool:
-        for lines, found, read, count in in_order(pool, parts, lambda part: describe_part(folder, part, known)):
+        for lines, found, read, count in in_order(pool, parts, lambda part: describe_part(folder, part, coding, known)):
             write(lines)
             problems += found
             hashed += read
@@ -133,11 +145,11 @@ def in_order(pool: ThreadPoolExecutor, parts: Iterable[Part], work: Callable[[Pa
         yield jobs.popleft().result()
 
 
-def describe_part(folder: Path, records: Part, known: KnownFiles | None) -> Told:
+def describe_part(folder: Path, records: Part, coding: str, known: KnownFiles | None) -> Told:
     """Return the lines of some images, their problems, how many files were read, and how many images these are."""
     lines, problems, hashed = [], [], 0
     for one in records:
-        row, found, read = describe_one(folder, one, known)
+        row, found, read = describe_one(folder, one, coding, known)
         problems += found
         hashed += read
         if row is not None:
@@ -152,7 +164,7 @@ def box_columns(box: ObjectRecord) -> dict[str, Any]:
 
 
 def describe_one(
-    folder: Path, record: ImageRecord, known: KnownFiles | None
+    folder: Path, record: ImageRecord, coding: str, known: KnownFiles | None
 ) -> tuple[dict[str, Any] | None, list[Problem], bool]:
     """Return one image's row (None where it cannot be read), its problems, and whether its bytes were read."""
     remote = as_remote(folder)
@@ -177,17 +189,22 @@ def describe_one(
     except (OSError, DecodeError) as error:
         reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         return None, [Problem(record.path, "image", reason, record.image_id)], read
-    problems = list(check_masks(folder, record, row, size)) if record.mask_path or record.instance_path else []
-    return row, problems, read
+    masked = record.mask_path or record.instance_path
+    return row, list(check_masks(folder, record, coding, row, size)) if masked else [], read
 
 
-def check_masks(folder: Path, record: ImageRecord, row: dict[str, Any], size: tuple[int, int]) -> Iterator[Problem]:
-    """Drop from ``row`` each mask that cannot be read or is not of the image's size, and yield why."""
-    for column in ("mask_path", "instance_path"):
+def check_masks(
+    folder: Path, record: ImageRecord, coding: str, row: dict[str, Any], size: tuple[int, int]
+) -> Iterator[Problem]:
+    """Drop from ``row`` each mask that cannot be read or is not of the image's size, and yield why.
+
+    Instances, which no reader here decodes, may be in any colours.
+    """
+    for column, probed in (("mask_path", partial(probe_mask, coding=coding)), ("instance_path", probe)):
         if row[column] is None:
             continue
         try:
-            info = probe_mask((folder / row[column]).read_bytes())
+            info = probed((folder / row[column]).read_bytes())
         except RemoteError:
             raise
         except (OSError, DecodeError) as error:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .codings import CODINGS, INDEX
 from .errors import DecodeError
 from .images import ImageInfo, opened, probe, upright
 
@@ -12,22 +13,25 @@ __all__ = ["probe_mask", "read_depth", "read_mask"]
 EIGHT_BIT = ("P", "L", "1")
 
 
-def probe_mask(data: bytes) -> ImageInfo:
+def probe_mask(data: bytes, coding: str = INDEX) -> ImageInfo:
     """Read a mask's header, not its pixels; raises DecodeError for what ``read_mask`` cannot take by its mode."""
     info = probe(data)
-    require_labels(info.mode)
+    require_labels(info.mode, coding)
     return info
 
 
-def read_mask(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_mask(data: bytes, coding: str = INDEX) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return (h, w) label indices: a palette's or grey file's values as stored; 16-bit files as uint16.
 
-    EXIF orientation is applied, so that a mask lies on its image as ``decode`` returns it. Raises DecodeError for a colour
-    file, whose labels cannot be told from its colours, and for what ``decode`` refuses.
+    ``coding`` says how a colour file holds them, as `datasets.mask_coding` does. EXIF orientation is applied, so that a mask
+    lies on its image as ``decode`` returns it. Raises DecodeError for a colour file where no coding says what its colours
+    mean, and for what ``decode`` refuses.
     """
     with opened(data) as image:
-        require_labels(image.mode)
+        require_labels(image.mode, coding)
         labels = upright(image)
+        if coding != INDEX:
+            return CODINGS[coding](np.array(labels, dtype=np.uint8))
         return np.array(labels, dtype=np.uint8) if labels.mode in EIGHT_BIT else sixteen_bit(labels)
 
 
@@ -42,9 +46,14 @@ def read_depth(data: bytes) -> NDArray[np.float32]:
         return np.array(upright(image), dtype=np.float32)
 
 
-def require_labels(mode: str) -> None:
-    """Raise DecodeError where a file of this Pillow mode holds no indices."""
-    if mode not in EIGHT_BIT and not mode.startswith("I"):
+def require_labels(mode: str, coding: str) -> None:
+    """Raise DecodeError where a file of this Pillow mode does not hold labels of this coding."""
+    if coding != INDEX:
+        if coding not in CODINGS:
+            raise DecodeError(f"masks are coded as {coding!r}, which this featstore does not know: install a newer one")
+        if mode != "RGB":
+            raise DecodeError(f"a mask coded as {coding} holds colours (RGB), this file is {mode}: fetch it again")
+    elif mode not in EIGHT_BIT and not mode.startswith("I"):
         raise DecodeError(f"a mask holds one index a pixel (palette or grey), this file is {mode}: save it as such")
 
 

@@ -7,7 +7,11 @@ __all__ = ["ImageRecord", "Meaning", "ObjectRecord", "Problem"]
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:
-    """One annotated box, in the units of its annotation file (VOC: pixels counted from 1, both edges inside)."""
+    """One annotated box: its edges [pixels] from the image's upper left corner, so that the whole image is 0, 0, width, height.
+
+    Layout ``voc`` alone keeps its files' numbers: pixels counted from 1, both edges inside. ``difficult`` boxes do not count in
+    evaluation (COCO: crowds).
+    """
 
     name: str
     xmin: float
@@ -44,8 +48,8 @@ class Meaning:
     """What the numbers in a data set's masks and depth maps mean.
 
     ``mask_classes`` names each label from 0 on; ``mask_ignored`` are labels that count for nothing; ``mask_coding`` says how a
-    mask file holds its labels (``index``: a number a pixel); ``depth_metres`` is the length of a depth map's unit [m]. None
-    where the layout does not say.
+    mask file holds its labels (``index``: a number a pixel; others are in ``featstore.codings``); ``depth_metres`` is the
+    length of a depth map's unit [m]. None where the layout does not say.
     """
 
     mask_classes: tuple[str, ...] | None = None

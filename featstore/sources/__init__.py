@@ -1,28 +1,71 @@
-"""Layouts of image data sets: one small file each, behind one protocol."""
+"""Layouts of image data sets: one small file each, behind one protocol; other packages add theirs by entry point."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from featstore.errors import InputError
+from featstore.errors import InputError, SourceError
 
+from .ade20k import Ade20kSource
 from .base import Source, nothing_found, require_folder
 from .demo import DemoSource
 from .folder import FolderSource
+from .plugins import PlugIn, load_all, plug_ins
 from .voc import VocSource
 
-__all__ = ["LAYOUTS", "Source", "detect", "get", "nothing_found"]
+__all__ = ["LAYOUTS", "PlugIn", "Source", "available", "detect", "get", "names", "nothing_found"]
 
-LAYOUTS: dict[str, Source] = {source.layout: source for source in (VocSource(), FolderSource(), DemoSource())}
-"""By name, in the order in which they are tried."""
+BUILT_IN: tuple[Source, ...] = (
+    VocSource(),
+    Ade20kSource(),
+    FolderSource(),
+    DemoSource(),
+)
+"""In the order in which they are tried. A new layout is its file and a line here."""
+
+LAYOUTS: dict[str, Source] = {source.layout: source for source in BUILT_IN}
+FALLBACK = FolderSource.layout
+
+
+def ignore(line: str) -> None:
+    """Take no notice."""
+
+
+def names() -> list[str]:
+    """Return the name of every layout; those of other packages are not loaded for it."""
+    return [*LAYOUTS, *(entry.name for entry in plug_ins() if entry.name not in LAYOUTS)]
+
+
+def available(tell: Callable[[str], object] = ignore) -> Iterator[Source]:
+    """Yield every layout, those of other packages last; ``tell`` gets a line for each that cannot be loaded."""
+    yield from LAYOUTS.values()
+    yield from load_all(LAYOUTS, tell)
 
 
 def get(layout: str) -> Source:
-    """Return the reader of a layout; raises InputError naming those there are."""
-    if layout not in LAYOUTS:
-        raise InputError(f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}")
-    return LAYOUTS[layout]
+    """Return the reader of a layout; raises InputError naming those there are, or saying why one cannot be loaded."""
+    if layout in LAYOUTS:
+        return LAYOUTS[layout]
+    broken: list[str] = []
+    if any(entry.name == layout for entry in plug_ins()):
+        found = next(load_all(LAYOUTS, broken.append, layout), None)
+        if found is not None:
+            return found
+        raise InputError("; ".join(broken))
+    raise InputError(f"unknown layout {layout!r}: choose from {', '.join(names())}")
 
 
-def detect(folder: Path) -> Source:
-    """Return the reader that fits a folder; raises SourceError where it is missing."""
+def detect(folder: Path, tell: Callable[[str], object] = ignore) -> Source:
+    """Return the reader that fits a folder; other packages are asked where no layout of featstore's own fits.
+
+    ``tell`` gets a line for each of them that fails. Raises SourceError where the folder is missing.
+    """
     require_folder(folder)
-    return next(source for source in LAYOUTS.values() if source.detect(folder))
+    for source in available(tell):
+        try:
+            if source.layout != FALLBACK and source.detect(folder):
+                return source
+        except SourceError as error:
+            if not isinstance(source, PlugIn):
+                raise
+            tell(str(error))
+    return LAYOUTS[FALLBACK]

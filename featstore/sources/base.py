@@ -10,17 +10,22 @@ from featstore.places import as_remote
 from featstore.records import ImageRecord, Meaning, Problem
 from featstore.transport import READ_ONLY
 
-__all__ = ["Source", "is_text", "nothing_found", "require_folder", "unreadable_name"]
+__all__ = ["HOLDS", "Source", "is_text", "nothing_found", "require_folder", "unreadable_name"]
+
+HOLDS = ("split", "label", "boxes", "masks", "instances", "depth")
+"""What a layout may tell of an image, in the order in which it is shown."""
 
 
 class Source(Protocol):
     """Reads one layout. ``expects`` says in one line what the folder should look like.
 
-    ``home`` is where its images are when nobody says, None for layouts that can be anywhere.
+    ``holds`` names what its records may have beside the image, of ``HOLDS``. ``home`` is where its images are when nobody
+    says, None for layouts that can be anywhere.
     """
 
     layout: str
     expects: str
+    holds: tuple[str, ...]
     home: Path | None
 
     def detect(self, folder: Path) -> bool:

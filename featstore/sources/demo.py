@@ -27,6 +27,7 @@ class DemoSource:
 
     layout = "demo"
     expects = f"the extra `demo`: {INSTALL}"
+    holds: tuple[str, ...] = ()
     home: Path | None = Path(sys.prefix)
 
     def detect(self, folder: Path) -> bool:

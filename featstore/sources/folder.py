@@ -43,6 +43,7 @@ class FolderSource:
 
     layout = "folder"
     expects = "image files (jpg, png, webp, tif …) in it or in its sub-folders"
+    holds: tuple[str, ...] = ("split", "label")
     home: Path | None = None
 
     def detect(self, folder: Path) -> bool:

@@ -1,23 +1,21 @@
 """PASCAL VOC: JPEGImages, Annotations, ImageSets and masks of VOC2007, VOC2012 or both."""
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from featstore.errors import SourceError
-from featstore.places import as_remote
 from featstore.records import ImageRecord, Meaning, ObjectRecord, Problem
 
 from .base import is_text, nothing_found, require_folder, unreadable_name
+from .files import JPEG, PNG, by_stem
 from .voc_splits import SplitLists, one_split, read_splits
 from .voc_xml import read_annotation
 
 __all__ = ["VocSource"]
 
 PART = re.compile(r"VOC\d{4}")
-JPEG = (".jpg", ".jpeg")
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -68,6 +66,7 @@ class VocSource:
 
     layout = "voc"
     expects = "VOCdevkit/VOC2012/JPEGImages (give VOCdevkit, its parent, or one VOCyyyy folder)"
+    holds: tuple[str, ...] = ("split", "boxes", "masks", "instances")
     home: Path | None = None
 
     def detect(self, folder: Path) -> bool:
@@ -119,29 +118,9 @@ def list_part(folder: Path, part: Path) -> Part:
     prefix = "" if below == "." else f"{below}/"
     jpegs = by_stem(part / "JPEGImages", JPEG)
     annotations = by_stem(part / "Annotations", (".xml",))
-    semantic, instance = (by_stem(part / name, (".png",)) for name in ("SegmentationClass", "SegmentationObject"))
+    semantic, instance = (by_stem(part / name, PNG) for name in ("SegmentationClass", "SegmentationObject"))
     lists = read_splits(part, prefix, jpegs.keys())
     return Part(part, part.absolute().name, prefix, jpegs, annotations, semantic, instance, lists)
-
-
-def by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return the files of a folder by their names without ending; none where there is no folder."""
-    found: dict[str, list[str]] = {}
-    try:
-        if as_remote(folder) is not None:
-            names = sorted(path.name for path in folder.iterdir() if path.is_file())
-        else:
-            with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if not entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return found
-    except OSError as error:
-        raise SourceError(f"{folder} cannot be listed: {error.strerror}; see who may read it") from error
-    for name in names:
-        stem, ending = os.path.splitext(name)  # noqa: PTH122
-        if ending.lower() in endings and not name.startswith("."):
-            found.setdefault(stem, []).append(name)
-    return found
 
 
 def tell_apart(places: list[Found]) -> Iterator[ImageRecord | Problem]:

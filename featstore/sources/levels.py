@@ -1,0 +1,55 @@
+"""Which folder is meant where somebody names the one above or below the right one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from featstore.errors import SourceError
+
+from .base import Source, require_folder
+
+__all__ = ["Fits", "folders_in", "settle", "wrapped"]
+
+Fits = Callable[[Path], bool]
+ABOVE = 3
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the sub-folders that are not hidden, by name; none where there is no folder or it may not be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except OSError:
+        return []
+
+
+def wrapped(folder: Path, fits: Fits) -> bool:
+    """Whether a folder fits, or holds nothing but the one sub-folder that does, as archives unpack."""
+    if fits(folder):
+        return True
+    inside = folders_in(folder)
+    return len(inside) == 1 and fits(inside[0])
+
+
+def settle(folder: Path, source: Source, fits: Fits) -> Path:
+    """Return the folder that is meant: the one given, or the only one of its sub-folders that fits.
+
+    Raises SourceError, naming the right folder where it is above or among several below, for one that is missing or not of
+    the layout.
+    """
+    require_folder(folder)
+    if fits(folder):
+        return folder
+    below = [path for path in folders_in(folder) if fits(path)]
+    if len(below) == 1:
+        return below[0]
+    hint = ""
+    if below:
+        hint = f"; give one of its sub-folders: {', '.join(path.name for path in below)}"
+    above = folder
+    for _ in range(ABOVE):
+        if above.parent == above:
+            break
+        above = above.parent
+        if not below and fits(above):
+            hint = f"; the folder to give is {above}"
+            break
+    raise SourceError(f"{folder} is not of layout {source.layout}, which expects {source.expects}{hint}")
