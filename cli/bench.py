@@ -11,6 +11,7 @@ from featstore.images import decode
 
 from . import options
 from .compute import ComputeOptions, load_backbone, run_comparison
+from .model_options import model_options
 from .printing import emit_json, table_text
 from .progress import Progress
 from .stage1_options import stage1_options
@@ -54,14 +55,10 @@ def bench() -> None:
 
 @bench.command(context_settings={"show_default": True})
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--backbone", metavar="NAME", default="dinov2_s", help="Alias or any timm name.")
-@click.option("--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]")
+@model_options("backbone", "weights")
 @click.option("--solvers", metavar="LIST", default="lstsq", help="Of lstsq, field and faithful, with commas.")
 @click.option("--views", type=Counts(), default=(16, 32, 64), help="Numbers of crops to fit, with commas.")
-@click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]")
-@click.option("--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]")
+@model_options("device", "batch_size", "dtype", "input_size")
 @stage1_options("holdout", "area", "crop_input", "wide", "nodes", "smooth", "rounds", "iterations", "encoding", "seed")
 @options.as_json
 def stage1(images: tuple[Path, ...], solvers: str, views: tuple[int, ...], as_json: bool, **chosen: Any) -> None:

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
-from . import devices, options
+from . import devices
 from .denoisers import HELP
+from .model_options import model_options
 from .stage1_options import stage1_options
 
 __all__ = ["METHODS", "compute_options"]
@@ -15,12 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("raw", "stage1", "stage2")
 
 OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--backbone", metavar="NAME", default="dinov2_s", help="Alias (dinov2_b, mae_b, clip_b …) or any timm name."
-    ),
-    click.option(
-        "--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]"
-    ),
+    model_options("backbone", "weights"),
     click.option(
         "--method",
         type=click.Choice(METHODS),
@@ -28,25 +24,14 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option("--denoiser", metavar="NAME", help=f"stage2: {HELP}  [default: the newest for these features]"),
     click.option("--device", metavar="LIST", default="auto", help=devices.HELP),
-    click.option(
-        "--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]"
-    ),
-    click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]"),
-    click.option(
-        "--input-size", type=options.Size(), help="What images are resized to [pixels].  [default: the model's]"
-    ),
+    model_options("batch_size", "dtype", "input_size"),
     click.option(
         "--resize",
         type=click.Choice(["squash", "shortest", "keep"]),
         default="squash",
         help="Whole images in the input's shape; their middle; or whole, in the nearest of eleven shapes of as many patches.",
     ),
-    click.option(
-        "--stride",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Pixels from patch to patch; below the patch they overlap.  [default: the patch]",
-    ),
+    model_options("stride"),
     click.option("--layer", type=int, metavar="N", help="Block to take, from 0; -1 is the last.  [default: the last]"),
     click.option("--norm/--no-norm", default=True, help="Apply the model's final norm."),
     click.option(
