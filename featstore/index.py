@@ -6,7 +6,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ def index_dataset(
             row = {"source": str(folder), "layout": reader.layout} | asdict(meaning)
             counts = record(connection, dataset, row, before, Path(staged.name), problems)
     keep_snapshots(root, dataset)
-    lines = tuple(problems), tuple(notes)
-    return IndexReport(dataset, reader.layout, str(folder), *astuple(counts), hashed, *lines)
+    report = IndexReport(dataset, reader.layout, str(folder), **vars(counts), hashed=hashed, problems=tuple(problems))
+    return replace(report, notes=tuple(notes))
 
 
 def locate(
