@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .errors import CorruptError, DecodeError, RemoteError
 from .images import decode
+from .members import read_bytes
 from .pending import Planned, first_by_sha256
-from .places import stored_path
 from .query import restricted
 from .reading import ShardPool
 from .recipe import Recipe
@@ -77,7 +77,7 @@ def decoded(images: list[Planned]) -> Iterator[NDArray[np.uint8]]:
     """Yield the images (h, w, 3) that can be read and are what was indexed; the build itself tells of the others."""
     for image in images:
         try:
-            data = stored_path(image.path).read_bytes()
+            data = read_bytes(image.path)
             if hashlib.sha256(data).hexdigest() == image.sha256:
                 yield decode(data)
         except RemoteError:

@@ -19,6 +19,8 @@ from .crops import Part
 from .errors import DecodeError, NotInStoreError, RemoteError
 from .images import decode
 from .masks import read_depth, read_mask
+from .members import read_bytes
+from .places import placed
 from .versions import Version
 
 __all__ = ["Extras", "Wanted"]
@@ -98,7 +100,7 @@ class Extras:
 
     def located(self, column: NDArray[np.bytes_], place: int) -> Path:
         """Return where a file of such a column lies."""
-        return self.source / column.item(place).decode()
+        return placed(self.source, column.item(place).decode())
 
     def read_image(self, path: Path) -> Tensor:
         """Return a photograph as uint8 (3, h, w), resized as the recipe says the model's input was."""
@@ -106,13 +108,13 @@ class Extras:
         bilinear = self.recipe["backbone"].get("interpolation") == "bilinear"
         method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
         with naming(path):
-            resized = Image.fromarray(decode(path.read_bytes())).resize((width, height), method)
+            resized = Image.fromarray(decode(read_bytes(path))).resize((width, height), method)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
     def nearest(self, path: Path, read: Callable[[bytes], NDArray[Any]], dtype: np.dtype[Any]) -> Tensor:
         """Return a map (h, w) of the input's size, the nearest value a pixel: labels and depths must not be mixed."""
         with naming(path):
-            values = read(path.read_bytes())
+            values = read(read_bytes(path))
         height, width = self.input_size
         rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(np.int64)
         columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(np.int64)

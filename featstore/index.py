@@ -15,7 +15,8 @@ from . import manifest, sources
 from .errors import DecodeError, InputError, RemoteError
 from .images import probe
 from .masks import probe_mask
-from .places import as_remote, listed, stored_path
+from .members import read_bytes, read_status
+from .places import as_remote, images_folder, is_url, joined, listed, placed, stored_path
 from .records import ImageRecord, ObjectRecord, Problem
 from .revisions import Head, KnownFiles, head_of, known_files, record, staged_line
 from .root import check_name, ensure_root
@@ -66,7 +67,7 @@ def index_dataset(
     meaning = reader.meaning(folder)
     with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as staged:
         known = known_files(root, dataset) if before.source == str(folder) else None
-        found, hashed = describe(folder, records, meaning.mask_coding, known, staged.write, progress)
+        found, hashed = describe(images_folder(folder), records, meaning.mask_coding, known, staged.write, progress)
         staged.flush()
         problems += found
         if not records and not problems:
@@ -82,7 +83,7 @@ def index_dataset(
 def locate(
     dataset: str, source: Path | None, layout: str | None, before: Head, tell: Callable[[str], object]
 ) -> tuple[Path, sources.Source]:
-    """Return the folder to index and what reads it: unless told otherwise, what read this folder last time."""
+    """Return the folder, or the file, to index and what reads it: unless told otherwise, what read it last time."""
     if source is None:
         layout = layout or before.layout or None
         source = stored_path(before.source) if before.source else (sources.get(layout).home if layout else None)
@@ -119,7 +120,7 @@ def describe(
     """
     problems: list[Problem] = []
     hashed = done = 0
-    remote = as_remote(folder) is not None
+    remote = as_remote(folder) is not None or any(is_url(one.path) for one in records)
     # Few images a job where reading is slow, many where a million of them need no more than a look at the clock.
     size = 1 if remote else max(1, min(256, len(records) // (4 * THREADS)))
     parts = (records[start : start + size] for start in range(0, len(records), size))
@@ -167,30 +168,28 @@ def describe_one(
     folder: Path, record: ImageRecord, coding: str, known: KnownFiles | None
 ) -> tuple[dict[str, Any] | None, list[Problem], bool]:
     """Return one image's row (None where it cannot be read), its problems, and whether its bytes were read."""
-    remote = as_remote(folder)
     # As text where it is local: objects for the paths of a million images take longer than asking the disk.
-    path = os.path.join(folder, record.path) if remote is None else folder / record.path  # noqa: PTH118
+    path = joined(str(folder), record.path) if as_remote(folder) is None else placed(folder, record.path)
     row = {name: getattr(record, name) for name in DESCRIBED} | {"image_id": record.image_id}
     read = False
     try:
-        status = os.stat(path) if isinstance(path, str) else path.stat()  # noqa: PTH116
-        row |= {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-        file = (record.image_id, record.path, status.st_size, status.st_mtime_ns)
-        size = known.size_of(*file) if known else None
-        if size is None:
-            data = Path(path).read_bytes() if isinstance(path, str) else path.read_bytes()
+        status = read_status(path)
+        kept = known.find(record.image_id, record.path, *status) if known else None
+        if kept is None:
+            data = read_bytes(path)
             read = True
             info = probe(data)
-            row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            row |= {"sha256": hashlib.sha256(data).hexdigest()}
             row |= {"width": info.width, "height": info.height, "mode": info.mode}
-            size = info.width, info.height
+            kept = len(data), info.width, info.height
+        row |= {"bytes": kept[0], "mtime_ns": status.st_mtime_ns}
     except RemoteError:
         raise
     except (OSError, DecodeError) as error:
         reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         return None, [Problem(record.path, "image", reason, record.image_id)], read
     masked = record.mask_path or record.instance_path
-    return row, list(check_masks(folder, record, coding, row, size)) if masked else [], read
+    return row, list(check_masks(folder, record, coding, row, kept[1:])) if masked else [], read
 
 
 def check_masks(
@@ -204,7 +203,7 @@ def check_masks(
         if row[column] is None:
             continue
         try:
-            info = probed((folder / row[column]).read_bytes())
+            info = probed(read_bytes(placed(folder, row[column])))
         except RemoteError:
             raise
         except (OSError, DecodeError) as error:

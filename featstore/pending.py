@@ -1,6 +1,5 @@
 """Which images are left to compute: DuckDB compares what is wanted with what is stored, and only what is left comes here."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import duckdb
 
 from .errors import QueryError
 from .manifest import first_line
-from .places import listed
+from .places import images_folder, joined, listed
 from .query import check_condition
 
 __all__ = ["Pending", "Planned", "StoredRaw", "find_pending", "first_by_sha256", "is_whole"]
@@ -149,18 +148,18 @@ def planned(
     connection: duckdb.DuckDBPyConnection, root: Path, stored: str | None, given: Mapping[str, Any] | None
 ) -> tuple[Planned, ...]:
     """Return the table ``todo`` in the order of the shards: so that a retry moves no other's, those that failed come last."""
-    source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
-    columns, joined, known = "", "", {}
+    folder = folder_of(connection)
+    columns, beside, known = "", "", {}
     if stored is not None:
-        columns, joined = ", r.path, r.shard_row, r.checksum_raw", f"JOIN ({RAW}) r USING (sha256)"
+        columns, beside = ", r.path, r.shard_row, r.checksum_raw", f"JOIN ({RAW}) r USING (sha256)"
         known["raw"] = stored
     rows = connection.execute(
-        f"SELECT image_id, t.path, sha256, bytes{columns} FROM todo t {joined} ORDER BY failed, image_id", known
+        f"SELECT image_id, t.path, sha256, bytes{columns} FROM todo t {beside} ORDER BY failed, image_id", known
     ).fetchall()
     return tuple(
         Planned(
             row[0],
-            os.path.join(source, row[1]),  # noqa: PTH118
+            joined(folder, row[1]),
             row[2],
             row[3],
             StoredRaw(root / row[4], row[5], row[6]) if stored is not None else None,
@@ -172,10 +171,15 @@ def planned(
 
 def first_by_sha256(connection: duckdb.DuckDBPyConnection, count: int) -> list[Planned]:
     """Return ``count`` images of the one data set that a restricted connection sees, the first by SHA-256, each once."""
-    source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
+    folder = folder_of(connection)
     rows = connection.execute(
         "SELECT image_id, path, sha256, bytes FROM images "
         "QUALIFY row_number() OVER (PARTITION BY sha256 ORDER BY image_id) = 1 ORDER BY sha256 LIMIT ?",
         [count],
     ).fetchall()
-    return [Planned(row[0], os.path.join(source, row[1]), row[2], row[3]) for row in rows]  # noqa: PTH118
+    return [Planned(row[0], joined(folder, row[1]), row[2], row[3]) for row in rows]
+
+
+def folder_of(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return the folder of the images of the one data set that a restricted connection sees."""
+    return str(images_folder(connection.execute("SELECT source FROM datasets").fetchall()[0][0]))

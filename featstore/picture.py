@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .errors import NotInStoreError
 from .images import decode
-from .places import stored_path
+from .members import read_bytes
+from .places import images_folder, placed
 from .query import restricted
 from .reading import ShardReader
 from .sealing import write_bytes
@@ -63,7 +64,7 @@ def entries(root: Path, name: str, limit: int) -> list[tuple[str, Path, Path, in
         ).fetchall()
     if not found:
         raise NotInStoreError(f"{name} holds no image with raw, clean and artifact: build it with all variants")
-    return [(row[0], stored_path(row[1]) / row[2], root / row[3], row[4]) for row in found]
+    return [(row[0], placed(images_folder(row[1]), row[2]), root / row[3], row[4]) for row in found]
 
 
 def load(entry: tuple[str, Path, Path, int]) -> Row:
@@ -71,7 +72,7 @@ def load(entry: tuple[str, Path, Path, int]) -> Row:
     title, photo, shard, row = entry
     reader = ShardReader(shard)
     maps = {name: reader.read(name, row).astype(np.float32) for name in ("raw", "clean", "artifact", "residual")}
-    return Row(title, decode(photo.read_bytes()), **maps)
+    return Row(title, decode(read_bytes(photo)), **maps)
 
 
 def basis(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -9,7 +9,10 @@ from urllib.parse import unquote, urlsplit
 from .errors import InputError
 from .remote import RemotePath
 
-__all__ = ["as_remote", "is_url", "listed", "path_of", "stored_path"]
+__all__ = ["as_remote", "images_folder", "is_url", "joined", "listed", "path_of", "placed", "stored_path"]
+
+TABLES = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".mat")
+"""How files end that can be a data set's source themselves."""
 
 WHERE = (
     "credentials belong in the environment (AWS_ACCESS_KEY_ID …), the protocol's own files or fsspec's configuration"
@@ -37,6 +40,25 @@ def path_of(path: str | os.PathLike[str] | RemotePath) -> Path:
 def stored_path(text: str) -> Path:
     """Return what a path of the manifest names, whose last part may hold any character."""
     return cast(Path, RemotePath(text)) if is_url(text) else Path(text)
+
+
+def images_folder(source: str | Path) -> Path:
+    """Return the folder that the paths of a data set's images begin in: its source, or the one that the source file is in."""
+    place = stored_path(source) if isinstance(source, str) else source
+    return place.parent if place.name.lower().endswith(TABLES) and not place.is_dir() else place
+
+
+def joined(folder: str, path: str) -> str:
+    """Return where a path of the manifest lies: below ``folder``, unless it is absolute or a URL."""
+    return path if "://" in path and is_url(path) else os.path.join(folder, path)  # noqa: PTH118
+
+
+def placed(folder: Path, path: str) -> Path:
+    """Return where a path of the manifest lies; below a remote folder it answers from that folder's listing."""
+    remote = as_remote(folder)
+    if remote is None or path.startswith("/") or ("://" in path and is_url(path)):
+        return stored_path(joined(str(folder), path))
+    return folder / path
 
 
 def check_url(text: str) -> str:

@@ -54,12 +54,17 @@ class KnownFiles:
         self.paths, self.bytes, self.mtime = columns["path"], columns["bytes"], columns["mtime_ns"]
         self.width, self.height = columns["width"], columns["height"]
 
-    def size_of(self, image_id: str, path: str, size: int, mtime_ns: int) -> tuple[int, int] | None:
-        """Return (width, height) of a file known under this name, of this size [bytes] and time; None where it is not."""
+    def find(self, image_id: str, path: str, size: int | None, mtime_ns: int) -> tuple[int, int, int] | None:
+        """Return (size [bytes], width, height) of a file known under this name, of this size and time; None where it is not.
+
+        ``size`` None is of a file whose size only reading would tell: its time decides alone.
+        """
         at = self.place.get(image_id)
-        if at is None or self.bytes[at] != size or self.mtime[at] != mtime_ns or self.paths[at] != path:
+        if at is None or self.mtime[at] != mtime_ns or self.paths[at] != path:
             return None
-        return int(self.width[at]), int(self.height[at])
+        if size is not None and self.bytes[at] != size:
+            return None
+        return int(self.bytes[at]), int(self.width[at]), int(self.height[at])
 
 
 def head_of(root: Path, dataset: str) -> Head:

@@ -15,9 +15,9 @@ import numpy as np
 from .compute import Decomposer, Decomposition
 from .errors import CorruptError, DecodeError, InputError, NotInStoreError, RemoteError
 from .images import decode
+from .members import read_bytes
 from .packing import PackedSample, pack_sample
 from .pending import Planned, StoredRaw
-from .places import stored_path
 from .quantise import quantise, to_half
 from .reading import PREFIX, ShardReader
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
@@ -104,11 +104,13 @@ def load(image: Planned, decomposer: Decomposer) -> Loaded | Failure:
     if image.stored is not None:
         return load_stored(image, image.stored, decomposer)
     try:
-        data = stored_path(image.path).read_bytes()
+        data = read_bytes(image.path)
     except RemoteError:
         raise
     except OSError as error:
         return failure(image, "read", os.strerror(error.errno or 0))
+    except DecodeError as error:
+        return failure(image, "read", str(error))
     if hashlib.sha256(data).hexdigest() != image.sha256:
         return failure(image, "read", "the file changed since it was indexed: run featstore index again")
     try:

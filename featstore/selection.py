@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .compute import VARIANTS
 from .errors import InputError, NotInStoreError, QueryError
 from .manifest import first_line
-from .places import stored_path
+from .places import images_folder, placed
 from .query import check_condition, restricted
 from .text_columns import text_column
 from .versions import Version, find_version, list_versions
@@ -53,12 +53,12 @@ class Selection:
     @property
     def images(self) -> list[Path]:
         """Return every photograph's file."""
-        return [self.source / path.decode() for path in self.paths.tolist()]
+        return [placed(self.source, path.decode()) for path in self.paths.tolist()]
 
     @property
     def masks(self) -> list[Path | None]:
         """Return every mask's file, None where there is none."""
-        return [self.source / path.decode() if path else None for path in self.mask_paths.tolist()]
+        return [placed(self.source, path.decode()) if path else None for path in self.mask_paths.tolist()]
 
     def take(self, places: slice | NDArray[np.intp]) -> "Selection":
         """Return some of the samples."""
@@ -96,7 +96,7 @@ def select_samples(
             )
         if not len(found["image_id"]):
             raise NotInStoreError(f"no stored image of {chosen.name} is left by where={where!r}")
-        source = stored_path(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
+        source = images_folder(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
         recipe = connection.execute("SELECT recipe FROM versions WHERE version_id = ?", [chosen.version_id]).fetchall()
         paths = connection.execute("SELECT shard_id, path FROM manifest.shards ORDER BY shard_id").fetchnumpy()
     return selection(chosen, str(recipe[0][0]), root, source, found, paths)

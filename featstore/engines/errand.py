@@ -11,6 +11,7 @@ from pathlib import Path
 
 from featstore.compute import Decomposer
 from featstore.errors import WorkerError
+from featstore.members import container_of
 from featstore.run import ShardSpec
 from featstore.worker import check_recipe
 
@@ -95,7 +96,7 @@ def probe_name() -> str:
 def visible_image(specs: Sequence[ShardSpec]) -> str | None:
     """Return the path of an image, or of the shard with its raw map, that is there; None where none of the first few is."""
     images = specs[0].images[:LOOKED_AT]
-    paths = (str(image.stored.shard) if image.stored else image.path for image in images)
+    paths = (str(image.stored.shard) if image.stored else container_of(image.path) for image in images)
     return next((path for path in paths if os.path.exists(path)), None)  # noqa: PTH110
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import InputError
+from featstore.members import SEPARATOR
 
 from .formats import LeftOut, Part, ReadTask, Task
 from .matching import Entry
@@ -60,8 +61,10 @@ class Writer:
             name = feature_path(path)
             if re.search(r"\s", path):
                 yield LeftOut(image_id, "its path has a blank, at which the authors' lists are cut")
-            elif path.startswith("/"):
+            elif path.startswith("/") or "://" in path:
                 yield LeftOut(image_id, "it lies outside the data set's folder")
+            elif SEPARATOR in path:
+                yield LeftOut(image_id, "it lies inside another file, into which the authors' code does not look")
             elif FOLDERS["clean"] in path or not PurePosixPath(path).suffix:
                 yield LeftOut(image_id, f"its path holds {FOLDERS['clean']}, or has no ending")
             elif name in seen:

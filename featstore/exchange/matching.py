@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from featstore.members import SEPARATOR
+
 __all__ = ["Entry", "Image", "Unmatched", "match"]
 
 Parts = tuple[str, ...]
@@ -101,8 +103,8 @@ def nearest(name: str, known: dict[str, list[tuple[Parts, Image]]]) -> tuple[int
 
 
 def parts_of(name: str) -> Parts:
-    """Return the parts of a path; an absolute one is as one that begins at its first folder."""
-    return PurePosixPath(name.lstrip("/")).parts or ("",)
+    """Return the parts of a path; an absolute one is as one that begins at its first folder, a tar is a folder."""
+    return PurePosixPath(name.lstrip("/").replace(SEPARATOR, "/")).parts or ("",)
 
 
 def without_ending(name: str) -> str:

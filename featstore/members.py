@@ -1,0 +1,89 @@
+"""Bytes and status of what a path names: a whole file, or one inside a tar, Parquet or MATLAB file (``train.tar::a.jpg``)."""
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from .errors import DecodeError
+from .mat_members import mat_size, read_mat
+from .parquet_members import read_parquet
+from .places import as_remote, stored_path
+from .remote import RemotePath
+from .tar_members import normal, read_tar, tar_index
+
+__all__ = ["SEPARATOR", "MemberStatus", "container_of", "parted", "read_bytes", "read_status"]
+
+SEPARATOR = "::"
+INSIDE = re.compile(r"(.*?\.(tar|parquet|mat))::(.+)", re.IGNORECASE | re.DOTALL)
+READERS = {"tar": read_tar, "parquet": read_parquet, "mat": read_mat}
+
+
+class MemberStatus(NamedTuple):
+    """Size of what is inside [bytes], None where only reading tells, and when its file was changed [ns since 1970]."""
+
+    st_size: int | None
+    st_mtime_ns: int
+
+
+def parted(path: str | Path) -> tuple[Path, str, str] | None:
+    """Return the file, its kind and the name inside of a path into a tar, Parquet or MATLAB file; None for any other.
+
+    A file that bears such a name itself is an ordinary file.
+    """
+    text = path if isinstance(path, str) else str(path)
+    if SEPARATOR not in text:
+        return None
+    match = INSIDE.fullmatch(text)
+    if match is None:
+        return None
+    container, kind, member = match.groups()
+    remote = as_remote(stored_path(text) if isinstance(path, str) else path)
+    if remote is not None:
+        if remote.listing is not None and remote.url in remote.listing.files:
+            return None
+        return cast(Path, RemotePath(container, remote.listing)), kind.lower(), member
+    if os.path.lexists(text) or os.path.isdir(container):  # noqa: PTH112
+        return None
+    return Path(container), kind.lower(), member
+
+
+def container_of(path: str) -> str:
+    """Return the file that holds what a path names: itself, or the one that it is in."""
+    inside = parted(path)
+    return path if inside is None else str(inside[0])
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the bytes of a file or of one inside another. Nothing is unpacked; any number of threads may ask.
+
+    ``path`` is local or a URL. Raises OSError where the file is not there or may not be read, RemoteError, and DecodeError
+    where it is damaged or holds nothing of that name.
+    """
+    inside = parted(path)
+    if inside is None:
+        return (stored_path(path) if isinstance(path, str) else path).read_bytes()
+    container, kind, member = inside
+    return READERS[kind](container, member)
+
+
+def read_status(path: str | Path) -> MemberStatus:
+    """Return size and time of change of a file or of one inside another; raises what ``read_bytes`` raises."""
+    if isinstance(path, str) and SEPARATOR not in path:
+        status = os.stat(path) if "://" not in path else stored_path(path).stat()  # noqa: PTH116
+        return MemberStatus(status.st_size, status.st_mtime_ns)
+    inside = parted(path)
+    if inside is None:
+        status = (stored_path(path) if isinstance(path, str) else path).stat()
+        return MemberStatus(status.st_size, status.st_mtime_ns)
+    container, kind, member = inside
+    changed = container.stat().st_mtime_ns
+    if kind == "parquet":
+        return MemberStatus(None, changed)
+    if kind == "mat":
+        return MemberStatus(mat_size(container, member), changed)
+    index = tar_index(container)
+    place = index.members.get(normal(member))
+    if place is None:
+        raise DecodeError(index.damage or f"{container.name} holds no file of this name")
+    return MemberStatus(place[1], changed)

@@ -1,0 +1,241 @@
+"""Files inside tar, Parquet and MATLAB files: the bytes of the same files unpacked, by any thread and behind any URL."""
+
+import gzip
+import io
+import os
+import tarfile
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from featstore import members
+from featstore.errors import DecodeError
+from featstore.images import decode, probe
+from featstore.masks import read_depth, read_mask
+from featstore.members import read_bytes, read_status
+from featstore.places import path_of
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+LONG = "a-name-longer-than-a-header-has-room-for/" * 4 + "é.bin"
+
+
+def make_tar(path: Path, files: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def random_files(count: int = 40) -> dict[str, bytes]:
+    drawn = np.random.default_rng(5)
+    return {f"./d/{n:03d}.bin": drawn.bytes(int(drawn.integers(0, 3000))) for n in range(count)} | {LONG: b"long"}
+
+
+def make_parquet(path: Path, values: list[bytes], group: int = 7) -> Path:
+    structs = [{"bytes": value, "path": f"{n}.jpg"} for n, value in enumerate(values)]
+    table = pyarrow.table({"image": structs, "plain bytes": values, "label": list(range(len(values)))})
+    parquet.write_table(table, path, row_group_size=group)
+    return path
+
+
+def make_mat(path: Path, count: int = 3) -> dict[str, np.ndarray]:
+    """Write arrays as MATLAB does: (H, W, 3, N) there is (N, 3, W, H) in the file."""
+    drawn = np.random.default_rng(2)
+    arrays = {
+        "images": drawn.integers(0, 256, (6, 8, 3, count), dtype=np.uint8),
+        "labels": drawn.integers(0, 895, (6, 8, count), dtype=np.uint16),
+        "instances": drawn.integers(0, 9, (6, 8, count), dtype=np.uint8),
+        "depths": drawn.random((6, 8, count)).astype(np.float32) * 10,
+    }
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values.T, compression="gzip", chunks=(1, *values.T.shape[1:]))
+    return arrays
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_every_file_of_a_tar_is_what_was_put_in(tmp_path: Path, form: int) -> None:
+    files = random_files()
+    tar = make_tar(tmp_path / "a.tar", files, form)
+    for name, data in files.items():
+        assert read_bytes(f"{tar}::{name}") == data
+        assert read_bytes(Path(f"{tar}::{name}")) == data
+        assert read_status(f"{tar}::{name}") == (len(data), tar.stat().st_mtime_ns)
+
+
+def test_links_and_names_that_come_twice_are_as_tar_extracts_them(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for data in (b"old", b"new!"):
+            info = tarfile.TarInfo("x")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("y")
+        link.type, link.linkname = tarfile.LNKTYPE, "x"
+        tar.addfile(link)
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    for name in ("x", "y"):
+        assert read_bytes(f"{tmp_path}/a.tar::{name}") == (tmp_path / "out" / name).read_bytes() == b"new!"
+
+
+def test_threads_read_what_one_reads(tmp_path: Path) -> None:
+    files = random_files(200)
+    tar = make_tar(tmp_path / "a.tar", files)
+    table = make_parquet(tmp_path / "a.parquet", list(files.values()))
+    wanted = [(f"{tar}::{name}", data) for name, data in files.items()]
+    wanted += [(f"{table}::{row}/image", data) for row, data in enumerate(files.values())]
+    order = np.random.default_rng(0).permutation(len(wanted) * 3) % len(wanted)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: read_bytes(wanted[n][0]), order))
+    assert found == [wanted[n][1] for n in order]
+
+
+@pytest.mark.parametrize("column", ["image", "plain bytes"])
+def test_every_row_of_a_parquet_file_is_what_was_put_in(tmp_path: Path, column: str) -> None:
+    values = [bytes([n]) * (n + 1) for n in range(30)]
+    table = make_parquet(tmp_path / "a [1]*'.parquet", values)
+    for row, value in enumerate(values):
+        assert read_bytes(f"{table}::{row}/{column}") == value
+        assert read_status(f"{table}::{row}/{column}").st_mtime_ns == table.stat().st_mtime_ns
+
+
+def test_pixels_of_a_matlab_file_are_upright_and_lossless(tmp_path: Path) -> None:
+    arrays = make_mat(tmp_path / "a.mat")
+    for number in range(3):
+        at = f"{tmp_path}/a.mat::%s/{number}"
+        assert np.array_equal(decode(read_bytes(at % "images")), arrays["images"][..., number])
+        assert np.array_equal(read_mask(read_bytes(at % "labels")), arrays["labels"][..., number])
+        assert np.array_equal(read_mask(read_bytes(at % "instances")), arrays["instances"][..., number])
+        depth = read_depth(read_bytes(at % "depths"))
+        assert depth.dtype == np.float32
+        assert np.array_equal(depth, arrays["depths"][..., number])
+        assert (probe(read_bytes(at % "depths")).width, probe(read_bytes(at % "depths")).mode) == (8, "F")
+        for name in arrays:
+            assert read_status(at % name).st_size == len(read_bytes(at % name))
+    # The bytes are decided by this code alone: what was indexed on one machine is the same on another.
+    assert read_bytes(f"{tmp_path}/a.mat::images/0").startswith(b"P6\n8 6\n255\n")
+    assert read_bytes(f"{tmp_path}/a.mat::labels/0").startswith(b"P5\n8 6\n65535\n")
+
+
+def test_what_is_behind_a_url_is_read_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    files = random_files(20)
+    make_tar(tmp_path / "a.tar", files)
+    make_parquet(tmp_path / "a.parquet", list(files.values()))
+    make_mat(tmp_path / "a.mat")
+    place = path_of(f"memory://{uuid.uuid4().hex}")
+    for name in ("a.tar", "a.parquet", "a.mat"):
+        (place / name).write_bytes((tmp_path / name).read_bytes())
+    inside = [f"a.tar::{name}" for name in files] + [f"a.parquet::{row}/image" for row in range(20)]
+    inside += [f"a.mat::{name}/2" for name in ("images", "labels", "depths")]
+    for name in inside:
+        here, there = f"{tmp_path}/{name}", f"{place}/{name}"
+        assert read_bytes(there) == read_bytes(place / name) == read_bytes(here)
+        assert read_status(there).st_size == read_status(here).st_size
+
+
+def test_a_tar_that_changes_is_looked_through_again(tmp_path: Path) -> None:
+    tar = make_tar(tmp_path / "a.tar", {"x": b"one", "y": b"two"})
+    assert read_bytes(f"{tar}::y") == b"two"
+    make_tar(tmp_path / "b.tar", {"y": b"three"}).replace(tar)
+    assert read_bytes(f"{tar}::y") == b"three"
+    with pytest.raises(DecodeError, match="no file of this name"):
+        read_bytes(f"{tar}::x")
+
+
+def test_files_that_bear_such_names_are_files(tmp_path: Path) -> None:
+    make_tar(tmp_path / "a.tar", {"x": b"inside"})
+    for name in ("a::b.jpg", "a.tar::x.jpg", "a.tar::x", "b.parquet::0/image"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+        assert read_bytes(str(tmp_path / name)) == name.encode()
+        assert read_status(tmp_path / name).st_size == len(name)
+    (tmp_path / "a.tar::x").unlink()
+    assert read_bytes(f"{tmp_path}/a.tar::x") == b"inside"
+    (tmp_path / "d.tar").mkdir()
+    (tmp_path / "d.tar" / "::y").write_bytes(b"y")
+    assert read_bytes(f"{tmp_path}/d.tar/::y") == b"y"
+
+
+def test_a_fork_reads_on(tmp_path: Path) -> None:
+    files = random_files(10)
+    tar = make_tar(tmp_path / "a.tar", files)
+    table = make_parquet(tmp_path / "a.parquet", list(files.values()))
+    assert read_bytes(f"{tar}::{LONG}") == read_bytes(f"{table}::10/image") == b"long"
+    child = os.fork()
+    if not child:
+        same = read_bytes(f"{tar}::{LONG}") == read_bytes(f"{table}::10/image") == b"long"
+        os._exit(0 if same and read_bytes(f"{table}::0/image") == files["./d/000.bin"] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def cut(path: Path, share: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def told(path: str) -> str:
+    """Return the one line that reading ends with; it says what file and what to do."""
+    with pytest.raises(DecodeError) as caught:
+        read_bytes(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 200
+    return text
+
+
+def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
+    files = {f"{n}.bin": bytes([n]) * 2000 for n in range(9)}
+    tar = cut(make_tar(tmp_path / "a.tar", files), 0.45)
+    assert read_bytes(f"{tar}::0.bin") == files["0.bin"]
+    assert "a.tar ends in the middle of" in told(f"{tar}::8.bin")
+    broken = make_tar(tmp_path / "b.tar", files)
+    with broken.open("r+b") as file:
+        file.seek(3 * (512 + 2048))
+        file.write(b"\xff" * 512)
+    assert read_bytes(f"{broken}::2.bin") == files["2.bin"]
+    assert "b.tar is damaged after 3 files" in told(f"{broken}::5.bin")
+    (tmp_path / "c.tar").write_bytes(b"no tar" * 400)
+    assert "c.tar is not a tar file" in told(f"{tmp_path}/c.tar::x")
+    (tmp_path / "d.tar").write_bytes(gzip.compress(broken.read_bytes()))
+    assert "decompress it (gzip -d)" in told(f"{tmp_path}/d.tar::x")
+    table = cut(make_parquet(tmp_path / "a.parquet", list(files.values())), 0.7)
+    assert told(f"{table}::0/image") == "a.parquet is cut off, or no Parquet file: fetch it again"
+    make_parquet(tmp_path / "b.parquet", list(files.values()))
+    assert "holds no row 9" in told(f"{tmp_path}/b.parquet::9/image")
+    assert "a column label of images" in told(f"{tmp_path}/b.parquet::1/label")
+    (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(128) + b"\0" * 64)
+    assert "a.mat is a MATLAB file of version 5: save it with -v7.3" in told(f"{tmp_path}/a.mat::images/0")
+    make_mat(tmp_path / "b.mat")
+    assert "holds no image images/3" in told(f"{tmp_path}/b.mat::images/3")
+    assert "fetch it again" in told(f"{cut(tmp_path / 'b.mat', 0.5)}::images/0")
+
+
+def test_a_damaged_row_group_leaves_the_others(tmp_path: Path) -> None:
+    values = [np.random.default_rng(n).bytes(3000) for n in range(8)]
+    table = make_parquet(tmp_path / "a.parquet", values, group=4)
+    whole = parquet.ParquetFile(table).metadata.row_group(1).column(0)
+    with table.open("r+b") as file:
+        file.seek(whole.data_page_offset)
+        file.write(b"\xff" * 64)
+    assert read_bytes(f"{table}::1/image") == values[1]
+    assert "a.parquet cannot be read as Parquet" in told(f"{table}::5/image")
+
+
+def test_the_file_around_is_told_for_workers_to_look_for(tmp_path: Path) -> None:
+    tar = make_tar(tmp_path / "a.tar", {"x": b""})
+    assert members.container_of(f"{tar}::x") == str(tar)
+    assert members.container_of(str(tmp_path / "x.jpg")) == str(tmp_path / "x.jpg")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(f"{tmp_path}/gone.tar::x")
+    assert Image.init() is not None
