@@ -7,16 +7,24 @@ from featstore.errors import InputError, SourceError
 
 from .ade20k import Ade20kSource
 from .base import Source, nothing_found, require_folder
+from .coco import CocoSource
+from .davis import DavisSource
 from .demo import DemoSource
 from .folder import FolderSource
+from .frames import FramesSource
+from .imagenet import ImagenetSource
 from .plugins import PlugIn, load_all, plug_ins
 from .voc import VocSource
 
 __all__ = ["LAYOUTS", "PlugIn", "Source", "available", "detect", "get", "names", "nothing_found"]
 
 BUILT_IN: tuple[Source, ...] = (
+    DavisSource(),  # before voc, which has JPEGImages too
     VocSource(),
     Ade20kSource(),
+    CocoSource(),
+    ImagenetSource(),
+    FramesSource(),
     FolderSource(),
     DemoSource(),
 )

@@ -9,7 +9,8 @@ from featstore.errors import SourceError
 from featstore.records import ImageRecord, Meaning, ObjectRecord, Problem
 
 from .base import is_text, nothing_found, require_folder, unreadable_name
-from .files import JPEG, PNG, by_stem
+from .files import JPEG, PNG, by_stem, unmatched
+from .voc_lists import read_path_lists
 from .voc_splits import SplitLists, one_split, read_splits
 from .voc_xml import read_annotation
 
@@ -22,12 +23,18 @@ CLASSES = (
 )
 VOID = 255
 
+AUGMENTED = ("SegmentationClassAug", "SegmentationClass_aug")
+"""Folders of the masks that SBD adds; where VOC has a mask of its own, that one counts."""
+
+AUGMENTED_LISTS = frozenset(f"segmentation/{name}" for name in ("trainaug", "train_aug"))
+
 
 @dataclass(frozen=True)
 class Part:
     """One VOCyyyy folder, listed once: asking the disk about every file of 17,000 images would take far longer.
 
-    ``prefix`` is its POSIX path below the source with a closing slash, or empty. Each folder is file names by stem.
+    ``prefix`` is its POSIX path below the source with a closing slash, or empty. Folders are file names by stem, masks
+    paths below the part.
     """
 
     folder: Path
@@ -35,8 +42,8 @@ class Part:
     prefix: str
     jpegs: dict[str, list[str]]
     annotations: dict[str, list[str]]
-    semantic: dict[str, list[str]]
-    instance: dict[str, list[str]]
+    semantic: dict[str, str]
+    instance: dict[str, str]
     lists: SplitLists
 
 
@@ -82,8 +89,10 @@ class VocSource:
         require_folder(folder)
         found = part_folders(folder)
         if not found:
-            raise SourceError(f"{folder} is not of layout voc, which expects {self.expects}")
+            sbd = "; these are SBD's own files: convert dataset/cls/*.mat to PNG" if is_sbd(folder) else ""
+            raise SourceError(f"{folder} is not of layout voc, which expects {self.expects}{sbd}")
         parts = [list_part(folder, part) for part in found]
+        listed, problems = read_path_lists(folder, {part.name: (part.folder, part.jpegs.keys()) for part in parts})
         images: dict[str, list[Found]] = {}
         for part in parts:
             for stem, names in part.jpegs.items():
@@ -92,12 +101,20 @@ class VocSource:
             raise nothing_found(folder, self)
         for part in parts:
             yield from part.lists.problems
+            for stem, named in listed[part.name].items():
+                part.lists.named.setdefault(stem, set()).update(named)
+        yield from problems
         for stem in sorted(images):
             yield from tell_apart(images[stem])
 
     def meaning(self, folder: Path) -> Meaning:
         """Masks have the background, twenty classes, and 255 where nothing counts (VOC2012 development kit, section 3.5)."""
         return Meaning(CLASSES, (VOID,))
+
+
+def is_sbd(folder: Path) -> bool:
+    """Whether a folder is SBD as its authors released it, with masks as MATLAB files."""
+    return any((folder / place / "cls").is_dir() for place in ("", "dataset", "benchmark_RELEASE/dataset"))
 
 
 def part_folders(folder: Path) -> list[Path]:
@@ -118,9 +135,22 @@ def list_part(folder: Path, part: Path) -> Part:
     prefix = "" if below == "." else f"{below}/"
     jpegs = by_stem(part / "JPEGImages", JPEG)
     annotations = by_stem(part / "Annotations", (".xml",))
-    semantic, instance = (by_stem(part / name, PNG) for name in ("SegmentationClass", "SegmentationObject"))
+    semantic, instance = masks_in(part, "SegmentationClass", *AUGMENTED), masks_in(part, "SegmentationObject")
     lists = read_splits(part, prefix, jpegs.keys())
+    wanted = [stem for stem, named in lists.named.items() if AUGMENTED_LISTS & named and stem in jpegs]
+    bare = [stem for stem in wanted if stem not in semantic]
+    words = f"images of the augmented lists have no mask: put SBD's, as PNG, into {part.name}/{AUGMENTED[0]}"
+    lists.problems.extend(unmatched(f"{prefix}{AUGMENTED[0]}", "mask", bare, len(wanted), words))
     return Part(part, part.absolute().name, prefix, jpegs, annotations, semantic, instance, lists)
+
+
+def masks_in(part: Path, *folders: str) -> dict[str, str]:
+    """Return the masks in some folders of a part by stem, as paths below the part; the first folder that has one counts."""
+    found: dict[str, str] = {}
+    for name in folders:
+        for stem, names in by_stem(part / name, PNG).items():
+            found.setdefault(stem, f"{name}/{names[0]}")
+    return found
 
 
 def tell_apart(places: list[Found]) -> Iterator[ImageRecord | Problem]:
@@ -170,8 +200,8 @@ def describe(image_id: str, group: list[Found]) -> Iterator[ImageRecord | Proble
         objects, wrong = read_annotation(noted.folder / "Annotations" / name)
         yield from (Problem(f"{noted.prefix}Annotations/{name}", "annotation", reason, image_id) for reason in wrong)
     parts = [place.part for place in group]
-    semantic = (f"{part.prefix}SegmentationClass/{part.semantic[stem][0]}" for part in parts if stem in part.semantic)
-    instance = (f"{part.prefix}SegmentationObject/{part.instance[stem][0]}" for part in parts if stem in part.instance)
+    semantic = (part.prefix + part.semantic[stem] for part in parts if stem in part.semantic)
+    instance = (part.prefix + part.instance[stem] for part in parts if stem in part.instance)
     lists = {name for place in group for name in place.part.lists.named.get(stem, ())}
     yield ImageRecord(
         image_id=image_id,

@@ -12,6 +12,9 @@ __all__ = ["SplitLists", "one_split", "read_splits"]
 
 KINDS = ("Main", "Segmentation")
 LISTS = ("train", "val", "trainval", "test")
+AUGMENTED = ("trainaug", "train_aug", "trainvalaug", "trainval_aug", "aug")
+"""Lists of Segmentation that people add with SBD's masks."""
+
 TOGETHER = frozenset({"train", "val", "trainval"})
 """Lists that every VOC release gives together; test came as a release of its own."""
 
@@ -36,7 +39,8 @@ def read_splits(part: Path, prefix: str, stems: Collection[str]) -> SplitLists:
     found = SplitLists()
     seen = False
     for kind in KINDS:
-        have = sorted(name for name in LISTS if (part / "ImageSets" / kind / f"{name}.txt").is_file())
+        names = (*LISTS, *AUGMENTED) if kind == "Segmentation" else LISTS
+        have = sorted(name for name in names if (part / "ImageSets" / kind / f"{name}.txt").is_file())
         seen |= bool(have)
         for name in sorted(TOGETHER.difference(have)) if TOGETHER.intersection(have) else ():
             reason = f"the list is missing while {', '.join(have)} are there: fetch it, or its split stays empty"
@@ -61,7 +65,12 @@ def read_list(path: Path, stems: Collection[str]) -> list[str]:
     """Return the images that a list names, each once, without what follows in further columns."""
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     lines = (line.strip() for line in text.split("\n"))
-    return list(dict.fromkeys(line if line in stems else line.split()[0] for line in lines if line))
+    return list(dict.fromkeys(line if line in stems else name_in(line.split()[0]) for line in lines if line))
+
+
+def name_in(word: str) -> str:
+    """Return the image that a word names, which may be its path: ``/JPEGImages/2007_000032.jpg``."""
+    return word.rpartition("/")[2].rpartition(".")[0] if "JPEGImages/" in word else word
 
 
 def absent_images(path: str, members: list[str], stems: Collection[str]) -> list[Problem]:

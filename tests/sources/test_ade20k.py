@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_images import encoded, photo
+import trees
+from bad_images import encoded
 from numpy.typing import NDArray
 from PIL import Image
+from trees import write, write_mask, write_photo
 
 from featstore import sources
 from featstore.errors import DecodeError, SourceError
@@ -19,15 +21,7 @@ INFO = "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.1\t1\t1\t1\twall\n2\t0.1\t1\t1
 
 
 def read(folder: Path) -> tuple[dict[str, ImageRecord], list[Problem]]:
-    found = list(sources.get("ade20k").read(folder))
-    records = {item.image_id: item for item in found if isinstance(item, ImageRecord)}
-    return records, [item for item in found if isinstance(item, Problem)]
-
-
-def write(path: Path, data: bytes | str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return path
+    return trees.read("ade20k", folder)
 
 
 def make_challenge(folder: Path) -> Path:
@@ -35,8 +29,8 @@ def make_challenge(folder: Path) -> Path:
     for split, word in (("training", "train"), ("validation", "val")):
         for number in (1, 2):
             name = f"ADE_{word}_{number:08d}"
-            write(base / "images" / split / f"{name}.jpg", encoded(photo(8, 6, number), "JPEG"))
-            write(base / "annotations" / split / f"{name}.png", encoded(Image.new("L", (8, 6), number), "PNG"))
+            write_photo(base / "images" / split / f"{name}.jpg", seed=number)
+            write_mask(base / "annotations" / split / f"{name}.png", number)
     write(base / "objectInfo150.txt", INFO)
     write(base / "sceneCategories.txt", "ADE_train_00000001 airport_terminal\nADE_val_00000002 misc\n")
     return base
@@ -103,7 +97,7 @@ def make_full(folder: Path) -> Path:
     place = folder / "ADE20K_2021_17_01" / "images" / "ADE" / "training" / "urban" / "forest" / "broadleaf"
     colours = np.zeros((6, 8, 3), np.uint8)
     colours[2:4, 1:5] = (17, 5, 200)
-    write(place / "ADE_train_1.jpg", encoded(photo(8, 6), "JPEG"))
+    write_photo(place / "ADE_train_1.jpg")
     write(place / "ADE_train_1_seg.png", encoded(Image.fromarray(colours), "PNG"))
     write(place / "ADE_train_1_parts_1.png", b"")
     write(place / "ADE_train_1" / "instance_000_ADE_train_1.jpg", b"no photograph")

@@ -230,3 +230,73 @@ def test_real_photographs_in_voc_layout(shared: Path) -> None:
     assert sorted(record.split or "" for record in records.values()) == ["train"] * 70 + ["val"] * 30
     assert all(record.mask_path for record in records.values())
     assert sum(len(record.objects) for record in records.values()) > 100
+
+
+def test_sbd_s_masks_fill_in_and_its_list_is_a_split(tmp_path: Path) -> None:
+    make_voc(tmp_path, ("VOC2012",), images=6)
+    part = tmp_path / "VOC2012"
+    records, _ = read(tmp_path)
+    masked = sorted(stem for stem, record in records.items() if record.mask_path)
+    bare = sorted(stem for stem, record in records.items() if not record.mask_path)
+    assert masked
+    assert len(bare) > 1
+    (part / "SegmentationClassAug").mkdir()
+    for stem in (masked[0], bare[0]):
+        shutil.copy(part / "SegmentationClass" / f"{masked[0]}.png", part / "SegmentationClassAug" / f"{stem}.png")
+    lines = [f"/JPEGImages/{stem}.jpg /SegmentationClassAug/{stem}.png\n" for stem in (masked[0], *bare)]
+    (part / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("".join(lines))
+    records, problems = read(tmp_path)
+    assert records[masked[0]].mask_path == f"VOC2012/SegmentationClass/{masked[0]}.png"
+    assert records[bare[0]].mask_path == f"VOC2012/SegmentationClassAug/{bare[0]}.png"
+    listed = {stem for stem, record in records.items() if "segmentation/trainaug" in record.splits}
+    assert listed == {masked[0], *bare}
+    assert [(p.path, p.step) for p in problems] == [("VOC2012/SegmentationClassAug", "mask")]
+    assert problems[0].error.startswith(
+        f"{len(bare) - 1} of {len(bare) + 1} images of the augmented lists have no mask"
+    )
+
+
+def test_sbd_s_own_release_is_known_by_name(tmp_path: Path) -> None:
+    (tmp_path / "benchmark_RELEASE" / "dataset" / "cls").mkdir(parents=True)
+    with pytest.raises(SourceError, match=r"SBD's own files: convert dataset/cls/\*\.mat to PNG"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "VOC2012", "VOC2012/ImageSets"])
+def test_lists_of_paths_are_splits_of_their_own_name(tmp_path: Path, place: str) -> None:
+    make_voc(tmp_path / "VOCdevkit")
+    names = [
+        "VOC2012/JPEGImages/2012_000000.jpg",
+        "VOC2012/JPEGImages/2012_000003.jpg",
+        "VOC2007/JPEGImages/000001.jpg",
+    ]
+    lines = "".join(f"data/VOCdevkit/{name}\n" for name in [*names, "VOC2012/JPEGImages/gone.jpg"])
+    (tmp_path / "VOCdevkit" / place / "mine.txt").write_text(lines)
+    (tmp_path / "VOCdevkit" / place / "readme.txt").write_text("see VOC2012/JPEGImages\n")
+    records, problems = read(tmp_path)
+    assert {stem for stem, record in records.items() if "list/mine" in record.splits} == {
+        *("2012_000000", "2012_000003", "000001"),
+    }
+    assert records["2012_000000"].split == "train"
+    assert [(p.path, p.step, p.error.split(":")[0]) for p in problems] == [
+        (f"VOCdevkit/{place}/mine.txt".replace("//", "/"), "split", "1 of 4 images listed are not here")
+    ]
+
+
+def test_the_authors_list_chooses_exactly_their_images(shared: Path, tmp_path: Path) -> None:
+    """Their file as it is, with an empty image for each tenth line and some that it does not name."""
+    lines = (shared / "data" / "dvt-demo" / "voc_train.txt").read_text().split()
+    kept = lines[::10]
+    for line in kept:
+        path = tmp_path / line.removeprefix("data/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    for year, stem in (("VOC2007", "nobody"), ("VOC2012", "someone")):
+        (tmp_path / "VOCdevkit" / year / "JPEGImages" / f"{stem}.jpg").write_bytes(b"")
+    shutil.copyfile(shared / "data" / "dvt-demo" / "voc_train.txt", tmp_path / "VOCdevkit" / "voc_train.txt")
+    records, problems = read(tmp_path)
+    chosen = {f"data/{record.path}" for record in records.values() if "list/voc_train" in record.splits}
+    assert chosen == set(kept)
+    assert len(records) == len(kept) + 2
+    told = next(p for p in problems if p.path == "VOCdevkit/voc_train.txt")
+    assert told.error.startswith(f"{len(lines) - len(kept):,} of 20,474 images listed are not here")
