@@ -4,6 +4,8 @@ Reshef et al., "Detecting novel associations in large data sets", Science 334 (2
 its supporting text (ApproxMaxMI): rows hold equally many points, columns are the best that can be put together of clumps.
 """
 
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,19 +59,18 @@ def best_of(x: NDArray[np.intp], y: NDArray[np.intp], cells: float, clumps: floa
 
 def equal_rows(groups: NDArray[np.intp], rows: int) -> NDArray[np.intp]:
     """Return the row of each group of equal values, given how many points each has: rows hold as nearly the same as can be."""
-    ends = np.cumsum(groups)
-    found = np.zeros(len(groups), np.intp)
+    ends: list[int] = np.cumsum(groups).tolist()
+    found = np.full(len(groups), rows - 1)
     first, before = 0, 0
     for row in range(rows):
         if first == len(groups):
             break
         goal = before + (ends[-1] - before) / (rows - row)
-        last = max(int(np.searchsorted(ends, goal, side="right")), first + 1)
+        last = max(bisect_right(ends, goal), first + 1)
         if last < len(groups) and ends[last] - goal < goal - ends[last - 1]:
             last += 1  # one more group comes nearer, though it goes beyond
         found[first:last] = row
-        first, before = last, int(ends[last - 1])
-    found[first:] = rows - 1
+        first, before = last, ends[last - 1]
     return found
 
 

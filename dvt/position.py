@@ -9,9 +9,17 @@ from torch import Tensor
 
 from .mic import maximal_information
 
-__all__ = ["MIC_CHANNELS", "MIC_TOKENS", "PositionShare", "chance_mic", "position_mic", "position_share"]
+__all__ = [
+    "MIC_PAIRS",
+    "MIC_TOKENS",
+    "PositionShare",
+    "chance_mic",
+    "mic_channels",
+    "position_mic",
+    "position_share",
+]
 
-MIC_CHANNELS, MIC_TOKENS = 16, 1024
+MIC_PAIRS, MIC_TOKENS = 16, 1500
 
 
 def position_share(features: Float[Tensor, "n h w c"]) -> float:
@@ -61,38 +69,41 @@ class PositionShare:
 
 
 def position_mic(
-    features: Float[Tensor, "n h w c"], channels: int = MIC_CHANNELS, tokens: int = MIC_TOKENS, seed: int = 0
+    features: Float[Tensor, "n h w c"], pairs: int = MIC_PAIRS, tokens: int = MIC_TOKENS, seed: int = 0
 ) -> float:
-    """Return the mean MIC [0, 1] of feature channels and patch coordinates, over tokens of all images taken together.
+    """Return the mean MIC [0, 1] of a feature channel and a patch coordinate, over the tokens of one image at a time.
 
-    For each of ``channels`` channels, evenly spread over C, and each of the two coordinates (row, column), the maximal
-    information coefficient (``maximal_information``) over ``tokens`` tokens drawn from all images, or all where there are no
-    more; the mean of these. Of few images content has a part in it; of independent numbers it is ``chance_mic``, which depends
-    on the number of tokens: compare figures of equal ``tokens`` alone. NaN without a token.
+    ``pairs`` of an image and a channel take part, channels evenly spread over C and images in turn (the first ``pairs`` of
+    more), each with both coordinates, row and column: the mean of 2 ``pairs`` maximal information coefficients
+    (``maximal_information``), over all tokens of an image, or over ``tokens`` drawn ones of more. It is what the paper calls
+    position dependence (arXiv 2401.02957), as far as that is told. Content that differs between left and right, or above
+    and below, has a part in it, and numbers independent of position do not have 0 but ``chance_mic``. NaN without a token.
     """
     count, height, width, depth = features.shape
-    places = count * height * width
-    if not places or not depth:
+    places = height * width
+    if not count * places * depth:
         return math.nan
     drawn = np.arange(places)
     if places > tokens:
         drawn = np.sort(np.random.default_rng(seed).choice(places, tokens, replace=False))
-    taken = np.unique(np.linspace(0, depth - 1, min(channels, depth)).round().astype(int))
-    where = torch.from_numpy(drawn).to(features.device)
-    values = (
-        features.reshape(places, depth)[where][:, torch.from_numpy(taken).to(features.device)].double().cpu().numpy()
-    )
-    coordinates = np.unravel_index(drawn, (count, height, width))[1:]
-    found = [maximal_information(axis.astype(float), channel) for axis in coordinates for channel in values.T]
+    coordinates = [axis.astype(float) for axis in np.unravel_index(drawn, (height, width))]
+    found = []
+    for number, channel in enumerate(mic_channels(depth, pairs)):
+        values = features[number % count, :, :, channel].double().cpu().numpy().ravel()[drawn]
+        found += [maximal_information(axis, values) for axis in coordinates]
     return float(np.mean(found))
 
 
-def chance_mic(
-    images: int, grid: tuple[int, int], channels: int = MIC_CHANNELS, tokens: int = MIC_TOKENS, seed: int = 0
-) -> float:
-    """Return what ``position_mic`` gives for as many images of independent numbers: the level below which nothing is told.
+def mic_channels(depth: int, pairs: int = MIC_PAIRS) -> list[int]:
+    """Return the channel of each pair: evenly spread over ``depth``, each some times over where there are fewer than pairs."""
+    spread: list[int] = (np.arange(pairs) * depth // pairs).tolist()
+    return spread
+
+
+def chance_mic(grid: tuple[int, int], pairs: int = MIC_PAIRS, tokens: int = MIC_TOKENS, seed: int = 0) -> float:
+    """Return what ``position_mic`` gives for independent numbers on a grid (H, W): below it nothing is told.
 
     MIC depends on the order of values alone, so that it is the same whatever the features' distribution.
     """
-    noise = torch.randn(images, *grid, channels, generator=torch.Generator().manual_seed(seed))
-    return position_mic(noise, channels, tokens, seed)
+    noise = torch.randn(1, *grid, pairs, generator=torch.Generator().manual_seed(seed))
+    return position_mic(noise, pairs, tokens, seed)

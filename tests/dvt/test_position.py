@@ -35,38 +35,36 @@ def test_the_share_is_one_for_positions_none_for_content_and_unknown_of_one_imag
 
 
 def test_the_mic_of_planted_coordinates_is_that_of_the_coordinate_and_chance() -> None:
-    """Every channel is the row: the mean over both coordinates is halfway between 1 and what a row tells of a column."""
+    """Every channel is the row, of which the column tells nothing: halfway between 1 and, on a grid, 0."""
     rows = torch.arange(8.0)[None, :, None, None].expand(6, 8, 8, 4)
     assert position_mic(rows) == pytest.approx(0.5, abs=0.01)
-    both = torch.stack([rows[..., 0], rows[..., 0].transpose(1, 2)], dim=-1)
-    assert position_mic(both) == pytest.approx(0.5, abs=0.01)
+    either = torch.stack([rows[..., 0], rows[..., 0].transpose(1, 2)], dim=-1)
+    assert position_mic(either) == pytest.approx(0.5, abs=0.01)
     half = torch.cat([rows[..., :1], noise(6, 8, 8, 1)], dim=-1)
-    chance = chance_mic(6, (8, 8))
-    assert position_mic(half) == pytest.approx((1 + 0 + 2 * chance) / 4, abs=0.04)
+    assert position_mic(half) == pytest.approx((1 + 0 + 2 * chance_mic((8, 8))) / 4, abs=0.04)
 
 
-def test_it_is_the_mean_over_channels_and_coordinates() -> None:
+def test_it_is_the_mean_over_pairs_of_an_image_and_a_channel_and_over_coordinates() -> None:
     maps = noise(2, 4, 5, 3).cumsum(dim=1)
-    row, column = np.indices((4, 5))
-    places = [np.tile(axis.ravel(), 2).astype(float) for axis in (row, column)]
-    values = maps.reshape(40, 3).double().numpy().T
+    places = [axis.ravel().astype(float) for axis in np.indices((4, 5))]
+    chosen = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]  # images in turn, channels evenly spread
+    values = [maps[image, :, :, channel].double().numpy().ravel() for image, channel in chosen]
     expected = np.mean([maximal_information(place, value) for place in places for value in values])
-    assert position_mic(maps) == pytest.approx(expected, rel=1e-12)
+    assert position_mic(maps, pairs=6) == pytest.approx(expected, rel=1e-12)
 
 
-def test_content_of_many_images_is_chance_and_of_one_it_is_not() -> None:
-    """Smooth content that differs from image to image: with more of them, it tells less of where it is."""
-    coarse = noise(64, 16, 3, 3, seed=4)
-    maps = torch.nn.functional.interpolate(coarse, (12, 12), mode="bicubic").permute(0, 2, 3, 1)
-    one, many = position_mic(maps[:1], channels=6), position_mic(maps, channels=6)
-    assert one > 2 * many
-    assert many == pytest.approx(chance_mic(64, (12, 12), channels=6), abs=0.03)
+def test_noise_is_chance_whatever_its_distribution_and_smooth_content_is_not() -> None:
+    chance = chance_mic((16, 16))
+    assert position_mic(noise(4, 16, 16, 32, seed=9).exp() * 1000) == pytest.approx(chance, abs=0.02)
+    coarse = noise(4, 32, 3, 3, seed=4)
+    smooth = torch.nn.functional.interpolate(coarse, (16, 16), mode="bicubic").permute(0, 2, 3, 1)
+    assert position_mic(smooth) > 2 * chance
 
 
 def test_drawn_tokens_are_the_same_again_and_stand_for_all() -> None:
-    maps = noise(20, 8, 8, 4) + torch.arange(8.0)[:, None, None]
-    drawn = position_mic(maps, tokens=600)
-    assert drawn == position_mic(maps, tokens=600)
-    assert drawn != position_mic(maps, tokens=600, seed=1)
-    assert drawn == pytest.approx(position_mic(maps, tokens=600, seed=1), abs=0.05)
+    maps = noise(3, 24, 24, 8) + torch.arange(24.0)[:, None, None] / 6
+    drawn = position_mic(maps, pairs=8, tokens=400)
+    assert drawn == position_mic(maps, pairs=8, tokens=400)
+    assert drawn != position_mic(maps, pairs=8, tokens=400, seed=1)
+    assert drawn == pytest.approx(position_mic(maps, pairs=8), abs=0.05)
     assert math.isnan(position_mic(maps[:0]))
