@@ -13,6 +13,7 @@ from featstore.manifest import interruptible
 from .bench import bench
 from .build import build
 from .croissant import croissant
+from .datasets import datasets
 from .denoise import denoise
 from .diff import diff
 from .export import export
@@ -54,6 +55,7 @@ for command in (
     denoise,
     query,
     ls,
+    datasets,
     show,
     export,
     import_,

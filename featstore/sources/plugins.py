@@ -95,7 +95,7 @@ def load(entry: EntryPoint) -> PlugIn:
     try:
         inner = entry.load()
         inner = inner() if isinstance(inner, type) else inner
-    except Exception as error:  # whatever a package does on import is not to stop the others
+    except (Exception, SystemExit) as error:  # whatever a package does on import is not to stop the others
         raise SourceError(f"layout {entry.name} ({entry.value}) cannot be loaded: {reason_of(error)}") from error
     lacking = [name for name in REQUIRED if not hasattr(inner, name)]
     if lacking:
@@ -111,6 +111,6 @@ def package_of(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else "?"
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return an unexpected error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
