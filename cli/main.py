@@ -10,6 +10,7 @@ import click
 from featstore.errors import FeatstoreError
 from featstore.manifest import interruptible
 
+from .backbones import backbones
 from .bench import bench
 from .build import build
 from .croissant import croissant
@@ -50,6 +51,7 @@ def cli(debug: bool) -> None:
 
 for command in (
     index,
+    backbones,
     build,
     train,
     denoise,

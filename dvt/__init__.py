@@ -6,6 +6,7 @@ Method: Denoising Vision Transformers, Yang et al., ECCV 2024, arXiv 2401.02957;
 from .aliases import ALIASES, backbone_id, resolve
 from .backbone import Backbone, choose_device
 from .buckets import Buckets, resampled
+from .catalogue import BackboneFacts, describe_backbone, find_backbones
 from .comparison import Measured, Setting, compare
 from .decomposition import Decomposition
 from .denoiser import Denoiser
@@ -33,6 +34,7 @@ __all__ = [
     "RESIZES",
     "Backbone",
     "BackboneError",
+    "BackboneFacts",
     "Buckets",
     "Crop",
     "Decomposition",
@@ -71,6 +73,8 @@ __all__ = [
     "compare",
     "crops_anywhere",
     "demo_weights_path",
+    "describe_backbone",
+    "find_backbones",
     "fit_field",
     "inputs_near",
     "maximal_information",

@@ -1,14 +1,45 @@
 """What a timm model is, asked before it is used: a grid of square patches, its sizes, its layers."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, no_type_check
+
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import BackboneError
 
-__all__ = ["check_architecture", "check_layer", "create", "default_size", "patch_size"]
+__all__ = [
+    "check_architecture",
+    "check_layer",
+    "create",
+    "create_blank",
+    "default_size",
+    "outline",
+    "patch_size",
+    "takes_any_size",
+]
 
 NEAR = 518
+RANDOM = ("normal_", "uniform_", "erfinv_")
+
+
+class Left(TorchFunctionMode):
+    """Leaves values as they are: in-place functions of tensors that ``skips`` names do nothing."""
+
+    def __init__(self, skips: Callable[[str], bool]) -> None:
+        super().__init__()
+        self.skips = skips
+
+    @no_type_check  # called thousands of times a model: tests would check every call
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call the function, or return the tensor it would have changed."""
+        if args and isinstance(args[0], Tensor) and self.skips(getattr(function, "__name__", "")):
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def create(timm_name: str) -> nn.Module:
@@ -20,10 +51,24 @@ def create(timm_name: str) -> nn.Module:
     return model
 
 
+def create_blank(timm_name: str) -> nn.Module:
+    """Create a model whose weights are about to be loaded: drawing 6.7 billion at random first takes a minute."""
+    with Left(lambda name: name in RANDOM):
+        return create(timm_name)
+
+
+def outline(timm_name: str) -> nn.Module:
+    """Create a model on the meta device: shapes and no values, in some hundredths of a second even with billions of them."""
+    with (
+        torch.device("meta"),
+        Left(lambda name: name.endswith("_") and not name.endswith("__") and name != "requires_grad_"),
+    ):
+        return create(timm_name)
+
+
 def check_architecture(timm_name: str) -> None:
     """Raise BackboneError for a model without a grid of patch tokens, before any weights are fetched for it."""
-    with torch.device("meta"):
-        patch_size(create(timm_name), timm_name)
+    patch_size(outline(timm_name), timm_name)
 
 
 def patch_size(model: nn.Module, timm_name: str) -> int:
@@ -47,6 +92,11 @@ def default_size(model: nn.Module, patch: int) -> tuple[int, int]:
         return int(height), int(width)
     side = {14: 518, 16: 512}.get(patch, round(NEAR / patch) * patch)
     return side, side
+
+
+def takes_any_size(model: nn.Module) -> bool:
+    """Whether a model takes other input sizes than its own."""
+    return hasattr(model, "set_input_size")
 
 
 def check_layer(layer: int | None, model: nn.Module) -> int:

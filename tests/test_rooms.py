@@ -47,7 +47,16 @@ def test_only_readers_import_torch() -> None:
 
 def test_only_the_place_where_they_meet_imports_dvt() -> None:
     users = {path.name for path in modules("cli") if "dvt" in imported(path)}
-    meeting = {"compute.py", "denoise.py", "denoisers.py", "method.py", "reproduce.py", "train.py", "training.py"}
+    meeting = {
+        "backbones.py",
+        "compute.py",
+        "denoise.py",
+        "denoisers.py",
+        "method.py",
+        "reproduce.py",
+        "train.py",
+        "training.py",
+    }
     assert users == meeting
 
 
