@@ -1,12 +1,14 @@
-"""Short names of the backbones that the method was shown on, and what timm calls them."""
+"""Short names of the backbones that the method was shown on and of those after them, and what timm calls them."""
 
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 import timm
 
 from .errors import BackboneError
 
-__all__ = ["ALIASES", "backbone_id", "resolve"]
+__all__ = ["ALIASES", "backbone_id", "brought", "resolve"]
 
 ALIASES = {
     # DINOv2, arXiv 2304.07193; with four registers, arXiv 2309.16588
@@ -99,16 +101,41 @@ ALIASES = {
 """Alias to timm name."""
 
 
+GROUP = "featstore.backbones"
+"""Entry points by which other packages bring backbones: alias = module:function, a function that timm has registered."""
+
+
+@cache
+def brought() -> dict[str, EntryPoint]:
+    """Return the entry points of other packages by alias."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
 def resolve(name: str) -> str:
     """Return the timm name of an alias or a timm name; raises BackboneError with the nearest names where there is none."""
     timm_name = ALIASES.get(name, name)
+    if name in brought() and name not in ALIASES:
+        timm_name = registered(brought()[name])
     if timm.is_model(timm_name.split(".")[0]):
         return timm_name
-    near = get_close_matches(name, [*ALIASES, *timm.list_models()], n=4, cutoff=0.5)
+    near = get_close_matches(name, [*ALIASES, *brought(), *timm.list_models()], n=4, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise BackboneError(f"there is no backbone {name!r}{hint} Give an alias (dinov2_b, mae_b, clip_b …) or a timm name")
 
 
+def registered(point: EntryPoint) -> str:
+    """Import what an entry point names, which registers it with timm; return its timm name."""
+    try:
+        point.load()
+    except Exception as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise BackboneError(f"the backbone {point.name!r} ({point.value}) cannot be imported: {told}") from error
+    if not timm.is_model(point.attr):
+        raise BackboneError(f"{point.value} is no model of timm's: decorate it with timm.models.register_model")
+    return point.attr
+
+
 def backbone_id(timm_name: str) -> str:
     """Return the name of a backbone's folder: its alias where it has one, else its timm name."""
-    return next((alias for alias, name in ALIASES.items() if name == timm_name), timm_name)
+    aliases = ALIASES | {alias: point.attr for alias, point in brought().items() if alias not in ALIASES}
+    return next((alias for alias, name in aliases.items() if name == timm_name), timm_name)

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from .aliases import ALIASES, backbone_id
+from .aliases import ALIASES, backbone_id, brought, resolve
 from .architecture import default_size, outline, patch_size, takes_any_size
 from .errors import BackboneError
 from .hub import is_cached
@@ -53,7 +53,7 @@ def find_backbones(pattern: str | None = None, every: bool = False) -> list[Back
 
     ``pattern`` is part of an alias or timm name, or a shell pattern for a whole one. Raises BackboneError where none fits.
     """
-    names: Iterable[str] = [*ALIASES.values()]
+    names: Iterable[str] = [*ALIASES.values(), *(resolve(alias) for alias in brought())]
     if every:
         names = [*names, *(name for name in timm.list_pretrained() if name not in ALIASES.values())]
     chosen = [name for name in names if pattern is None or fits(pattern, name) or fits(pattern, backbone_id(name))]
