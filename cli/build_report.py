@@ -21,7 +21,7 @@ FAILED = 3
 
 def report_plan(root: Path, plan: Plan, decomposer: Decomposer, as_json: bool, workers: int) -> None:
     """Say what a build would do; it takes as long as the one of its workers with the most shards."""
-    shards = -(-len(plan.todo) // plan.shard_size)
+    shards = sum(-(-count // plan.shard_size) for count in plan.grids.values())
     longest = min(len(plan.todo), -(-shards // workers) * plan.shard_size)
     each = 0.0 if not plan.todo else plan.seconds_per_image or measure(decomposer)
     seconds, free = each * longest, free_bytes(root)

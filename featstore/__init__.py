@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dataset import FeatureDataset
+    from .grid_batches import GridBatchSampler
     from .loading import loader
     from .opening import open_features as open  # noqa: A004
     from .samples import collate
     from .stream import FeatureStream
 
-__all__ = ["FeatureDataset", "FeatureStream", "collate", "loader", "open"]
+__all__ = ["FeatureDataset", "FeatureStream", "GridBatchSampler", "collate", "loader", "open"]
 
 PLACES = {
     "FeatureDataset": ("dataset", "FeatureDataset"),
     "FeatureStream": ("stream", "FeatureStream"),
+    "GridBatchSampler": ("grid_batches", "GridBatchSampler"),
     "collate": ("samples", "collate"),
     "loader": ("loading", "loader"),
     "open": ("opening", "open_features"),

@@ -15,7 +15,7 @@ from .reading import ShardPool
 from .selection import Selection, select_samples
 from .versions import Version
 
-__all__ = ["Column", "Request", "Stored", "open_aligned"]
+__all__ = ["Column", "Request", "Stored", "one_grid", "open_aligned"]
 
 QUERY = re.compile(r"\s*(SELECT|WITH|FROM)\b", re.IGNORECASE)
 SHOWN = 3  # how many missing images an error names
@@ -42,7 +42,10 @@ class Column:
 
 @dataclass
 class Stored:
-    """One version's samples, in the order that all versions share: shard and row of each (N,), checksums (N, variants)."""
+    """One version's samples, in the order that all versions share: shard and row of each (N,), checksums (N, variants).
+
+    ``grids`` (S, 2) are rows and columns of patches of each shard.
+    """
 
     version: Version
     recipe: dict[str, Any]
@@ -52,6 +55,17 @@ class Stored:
     shard: NDArray[np.int32]
     row: NDArray[np.int32]
     checksums: NDArray[np.uint64]
+    grids: NDArray[np.int64]
+
+    @property
+    def ragged(self) -> bool:
+        """Whether its samples are on more than one grid."""
+        return bool((self.grids != self.grids[0]).any())
+
+    def grid(self, place: int) -> tuple[int, int]:
+        """Return (H, W) [patches] of one sample."""
+        height, width = self.grids[self.shard.item(place)].tolist()
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -107,9 +121,16 @@ def open_aligned(
 def stored_of(request: Request, found: Selection, verify: bool) -> Stored:
     """Return the samples of one version."""
     columns = tuple(Column(request.prefix + name, name, i) for i, name in enumerate(request.variants))
-    at = found.shard, found.row, found.checksums
+    at = found.shard, found.row, found.checksums, found.grids
     pool = ShardPool(found.shards, verify=verify)
     return Stored(found.version, json.loads(found.recipe), columns, request.prefix, pool, *at)
+
+
+def one_grid(grids: NDArray[np.int64]) -> str:
+    """Return in words how to take the images of one grid, of several (S, 2)."""
+    seen = np.unique(grids, axis=0, return_counts=True)
+    height, width = seen[0][seen[1].argmax()].tolist()
+    return f"take one at a time, as with --where 'grid_height = {height} AND grid_width = {width}'"
 
 
 def listed(held: NDArray[np.bytes_], image_ids: Sequence[str], name: str) -> NDArray[np.bytes_]:
@@ -175,6 +196,14 @@ def parse_versions(
 def tuple_of(variants: str | Sequence[str]) -> tuple[str, ...]:
     """Return names; one alone may be given as it is."""
     return (variants,) if isinstance(variants, str) else tuple(variants)
+
+
+def check_frames(stored: Sequence[Stored]) -> None:
+    """Raise InputError where versions show different parts of an image, so that no crop is the same in all."""
+    frames = [one.recipe.get("backbone", {}) for one in stored]
+    shown = [frame.get("resize") == "shortest" and frame["input"] for frame in frames]
+    if any(one != shown[0] for one in shown):
+        raise InputError("crop needs versions that show the same part of an image: these differ in --resize")
 
 
 def check_prefix(stored: Sequence[Stored]) -> None:

@@ -13,7 +13,7 @@ from .query import restricted
 from .records import Meaning
 from .text_columns import text_column
 
-__all__ = ["Boxes", "depth_paths", "labels_of", "meaning_of", "objects_of"]
+__all__ = ["Boxes", "depth_paths", "labels_of", "meaning_of", "objects_of", "sizes_of"]
 
 OBJECTS = """
     SELECT image_id, class, difficult,
@@ -75,6 +75,13 @@ def labels_of(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> tuple[tuple[
     sql = "SELECT DISTINCT label AS image_id FROM images WHERE label IS NOT NULL ORDER BY 1"
     classes = fetch(root, dataset, sql)["image_id"]
     return tuple(name.decode() for name in classes.tolist()), np.searchsorted(classes, names)
+
+
+def sizes_of(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Return height and width of each sample's image [pixels] (N, 2)."""
+    found = fetch(root, dataset, "SELECT image_id, height, width FROM images ORDER BY image_id")
+    at = np.searchsorted(found["image_id"], ids)
+    return np.stack([found["height"][at], found["width"][at]], axis=1).astype(np.int64)
 
 
 def depth_paths(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> NDArray[np.bytes_]:

@@ -14,7 +14,7 @@ from .places import as_remote
 from .reading import PREFIX, ShardReader, Window
 from .samples import Allocate, allocate
 
-__all__ = ["read_blocks", "reshared", "window_of"]
+__all__ = ["read_blocks", "read_ragged", "reshared", "window_of"]
 
 Read = tuple[ShardReader, int, int]
 """A sample to read: its shard, its row there, its place in the batch."""
@@ -56,6 +56,29 @@ def read_blocks(
             fill(block, reads, name, parts, version.checksums[places, number] if verify and number >= 0 else None)
             blocks[key] = block if block.ndim == 3 else block.permute(0, 3, 1, 2)
     return blocks
+
+
+def read_ragged(
+    stored: Sequence[Stored],
+    places: Sequence[int],
+    prefix: bool,
+    dtype: torch.dtype,
+    verify: bool,
+    make: Allocate = allocate,
+) -> dict[str, Tensor | list[Tensor]]:
+    """As ``read_blocks`` for samples on several grids: a list of (C, H, W) a variant, those of one grid in one block."""
+    grids = np.stack([one.grids[one.shard[list(places)]] for one in stored], axis=1).reshape(len(places), -1)
+    _, group = np.unique(grids, axis=0, return_inverse=True)
+    found: dict[str, list[Tensor]] = {}
+    for number in range(int(group.max()) + 1):
+        chosen = np.flatnonzero(group == number).tolist()
+        own = [places[k] for k in chosen]
+        for key, block in read_blocks(stored, own, [None] * len(own), prefix, dtype, verify, make).items():
+            values = found.setdefault(key, [block] * len(places))
+            for row, k in enumerate(chosen):
+                values[k] = block[row]
+    alike = {key for key, values in found.items() if len({value.shape for value in values}) == 1}
+    return {key: torch.stack(values) if key in alike else values for key, values in found.items()}
 
 
 def read_ahead(reads: Sequence[Read], names: Sequence[str], parts: Sequence[Part | None]) -> None:

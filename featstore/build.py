@@ -4,7 +4,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 
 from .builds import end_build
@@ -177,7 +178,8 @@ def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request
         store=plan.store,
         codec=plan.codec,
     )
-    starts = range(0, len(plan.todo), plan.shard_size)
-    for start, number in zip(starts, free_shard_numbers(root, plan.folder), strict=False):
-        path = plan.folder / f"shard-{number:05d}.h5"
-        yield ShardSpec(path, header, plan.todo[start : start + plan.shard_size])
+    numbers = free_shard_numbers(root, plan.folder)
+    for grid, images in groupby(plan.todo, lambda image: image.grid or plan.grid):
+        left = iter(images)
+        while chosen := tuple(islice(left, plan.shard_size)):
+            yield ShardSpec(plan.folder / f"shard-{next(numbers):05d}.h5", replace(header, grid=grid), chosen)

@@ -47,10 +47,12 @@ class Decomposer(Protocol):
     order of ``VARIANTS``; ``forwards_per_image`` sizes shards and estimates; ``batch_size`` is how many prepared images
     one ``decompose`` call should be given; ``recipe`` is everything that decides the numbers, JSON-ready.
 
-    One that gives ``clean_fine`` has one more attribute, ``fine_grid``: (H', W') of that map [points]. In its recipe it
-    stands as ``method.clean_grid``. One that cleans stored features has ``prepare_stored``: raw (H, W, C) and prefix (T, C) or
-    None, both float16, in; what ``decompose`` takes out. One that reads what others computed has ``prepare_given``, which is
-    given what the request has in place of the image, and raises OSError or ValueError where that is of no use.
+    One whose maps differ in shape with the images' has ``grid_for``: height and width of an image [pixels] in, (H, W) out;
+    the images of one call of ``decompose`` are of one grid. One that gives ``clean_fine`` has one more attribute,
+    ``fine_grid``: (H', W') of that map [points]. In its recipe it stands as ``method.clean_grid``. One that cleans stored
+    features has ``prepare_stored``: raw (H, W, C) and prefix (T, C) or None, both float16, in; what ``decompose`` takes
+    out. One that reads what others computed has ``prepare_given``, which is given what the request has in place of the
+    image, and raises OSError or ValueError where that is of no use.
     """
 
     grid: tuple[int, int]

@@ -43,6 +43,8 @@ def span(start: int, length: int, old: int, new: int) -> slice:
 class Crop:
     """Where to crop a ``grid`` to ``height`` × ``width`` [patches]: in the centre, or at random.
 
+    Where grids differ, ``grid`` has the least rows and columns of any.
+
     A random place is decided by (seed, epoch, index) and nothing else: the same in whatever process and order the sample is
     read, another for every sample and epoch. Raises InputError for a crop that does not fit the grid.
     """
@@ -58,13 +60,14 @@ class Crop:
             height, width = self.grid
             raise InputError(f"a crop of {self.height}x{self.width} patches does not fit the grid of {height}x{width}")
 
-    def part(self, epoch: int, index: int) -> Part:
-        """Return the part of the grid that sample ``index`` shows in ``epoch``."""
-        free = self.grid[0] - self.height + 1, self.grid[1] - self.width + 1
+    def part(self, epoch: int, index: int, grid: tuple[int, int] | None = None) -> Part:
+        """Return the part of the grid, or of a ``grid`` of its own, that sample ``index`` shows in ``epoch``."""
+        grid = grid or self.grid
+        free = grid[0] - self.height + 1, grid[1] - self.width + 1
         if self.centre:
             top, left = (free[0] - 1) // 2, (free[1] - 1) // 2
         else:
             drawn = hashlib.blake2b(struct.pack("<qqq", self.seed, epoch, index), digest_size=16).digest()
             # The upper bits of 64 × n: a bias of n / 2^64, where a remainder would have the same and reads less plainly.
             top, left = (number * n >> 64 for number, n in zip(struct.unpack("<QQ", drawn), free, strict=True))
-        return Part(top, left, self.height, self.width, self.grid)
+        return Part(top, left, self.height, self.width, grid)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .aligned import check_prefix, open_aligned, parse_requests
-from .batches import read_blocks, reshared, window_of
+from .aligned import check_frames, check_prefix, open_aligned, parse_requests
+from .batches import read_blocks, read_ragged, reshared, window_of
 from .crops import Crop, Part
 from .errors import NotInStoreError
 from .extras import Extras, Wanted
@@ -27,11 +28,12 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     """Features of one version, or of several side by side; an image an item, ordered by image_id.
 
     An item is a dict: ``image_id`` (str) and, under its name, one (C, H, W) float16 tensor a variant, ``clean_fine`` on its
-    own grid (C, H', W'). Where asked for: ``prefix``, the class and register tokens (T, C); ``image``, the photograph, uint8
-    (3, h, w), ``mask``, its label map, int64 (h, w), and ``depth``, float32 (h, w) in its file's unit, squashed to the
-    model's input size as the features' image was, so that they collate; ``label``, a number into ``classes``; ``objects``: a
-    dict of ``boxes``, float32 (K, 4), left, top, right, bottom [pixels of ``image``], ``labels`` (K,), numbers into
-    ``object_classes``, and ``difficult`` (K,). With ``versions`` the keys of features are ``dino/clean``, ``clip/clean`` ….
+    own grid (C, H', W'). Where asked for: ``prefix``, the class and register tokens (T, C); ``image``, the photograph,
+    uint8 (3, h, w), ``mask``, its label map, int64 (h, w), and ``depth``, float32 (h, w) in its file's unit, brought to the
+    model's input as the features' image was (``--resize``), so that they lie on the features; ``label``, a number into
+    ``classes``; ``objects``: a dict of ``boxes``, float32 (K, 4), left, top, right, bottom [pixels of ``image``],
+    ``labels`` (K,), numbers into ``object_classes``, and ``difficult`` (K,). With ``versions`` the keys of features are
+    ``dino/clean``, ``clip/clean`` ….
 
     A feature tensor is a permuted view of the stored (H, W, C) memory: its strides are channels-last and nothing is
     transposed; ``.contiguous()`` makes the copy where one is needed. Nothing is held open but memory maps: the data set
@@ -89,7 +91,11 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         self.dtype, self.prefix, self.verify = dtype, prefix, verify
         if prefix:
             check_prefix(found.stored)
-        self.crop = Crop(*crop, first.version.grid, centre, seed) if crop is not None else None
+        self.ragged = any(one.ragged for one in found.stored)
+        height, width = first.grids.min(axis=0).tolist()
+        self.crop = Crop(*crop, (height, width), centre, seed) if crop is not None else None
+        if crop is not None:
+            check_frames(found.stored)
         self.epoch = reshared(torch.tensor(0))
         wanted = Wanted(image, mask, depth, label, objects)
         self.extras = Extras(wanted, folder, first.version, first.recipe, found)
@@ -110,7 +116,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Return (height, width) of the model's input [pixels], to which image, mask and depth are squashed."""
+        """Return (height, width) of the model's input [pixels]; where images keep their shapes, that of a square one."""
         return self.extras.input_size
 
     @property
@@ -137,6 +143,14 @@ class FeatureDataset(Dataset[dict[str, Any]]):
     def image_ids(self) -> list[str]:
         """Every image_id, in order."""
         return [name.decode() for name in self.ids.tolist()]
+
+    @cached_property
+    def grid_groups(self) -> NDArray[np.intp]:
+        """A number a sample (N,), the same for samples whose maps collate: 0 for all, where there is one grid or a crop."""
+        if not self.ragged or self.crop is not None:
+            return np.zeros(len(self.ids), np.intp)
+        grids = np.concatenate([one.grids[one.shard] for one in self.stored], axis=1)
+        return np.unique(grids, axis=0, return_inverse=True)[1].reshape(-1)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -190,7 +204,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
 
     def part(self, place: int) -> Part | None:
         """Return the part of the image that an item shows in this epoch; None where it is the whole."""
-        return self.crop.part(int(self.epoch), place) if self.crop else None
+        return self.crop.part(int(self.epoch), place, self.stored[0].grid(place)) if self.crop else None
 
     def tensor(self, stored: NDArray[np.float16]) -> Tensor:
         """Return a view of the same memory, or a copy where another dtype was asked for."""
@@ -210,7 +224,11 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         if not places:
             return Samples([], {}, [])
         parts = [self.part(place) for place in places]
-        blocks = read_blocks(self.stored, places, parts, self.prefix, self.dtype or torch.float16, self.verify, make)
+        how = self.prefix, self.dtype or torch.float16, self.verify, make
+        several = self.ragged and self.crop is None and len(np.unique(self.grid_groups[places])) > 1
+        blocks: Mapping[str, Any] = (
+            read_ragged(self.stored, places, *how) if several else read_blocks(self.stored, places, parts, *how)
+        )
         extras = [self.extras.item(*each) for each in zip(places, parts, strict=True)] if self.extras.any else []
         ids = [name.decode() for name in self.ids[places].tolist()]
         return Samples(ids, blocks, extras)

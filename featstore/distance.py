@@ -121,8 +121,13 @@ def measure(
         return Distance(variant, count, None, None, None, widths)
     if not count:
         return Distance(variant, 0, None, None, None, "no image has it in both")
+    parts = [recipe.get("backbone", {}) for recipe in recipes]
+    shown = [part.get("resize") == "shortest" and part["input"] for part in parts]
+    if variant != PREFIX and shown[0] != shown[1]:
+        return Distance(variant, count, None, None, None, "one shows the middle of an image, the other more of it")
     pools = [ShardPool(paths, verify=True) for paths in shared.shards]
-    sums, resampler, note = Sums(), None, ""
+    sums, note = Sums(), ""
+    resamplers: dict[tuple[int, ...], Resampler] = {}
     for place in range(count):
         maps = [
             pool[shared.shard[n].item(place)].read(variant, shared.row[n].item(place)).astype(np.float64)
@@ -131,9 +136,11 @@ def measure(
         if variant == PREFIX and maps[0].shape != maps[1].shape:
             tokens = f"{len(maps[0])} and {len(maps[1])} tokens cannot be compared"
             return Distance(variant, count, None, None, None, tokens)
-        if variant != PREFIX and resampler is None:
-            resampler, note = between(variant, maps, recipes)
-        sums.add(maps[0], resampler(maps[1]) if resampler else maps[1])
+        shapes = maps[0].shape[:2] + maps[1].shape[:2]
+        if variant != PREFIX and shapes not in resamplers:
+            resamplers[shapes], told = between(variant, maps, recipes)
+            note = note or told
+        sums.add(maps[0], resamplers[shapes](maps[1]) if variant != PREFIX else maps[1])
     return sums.distance(variant, note)
 
 

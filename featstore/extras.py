@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from .aligned import Aligned
-from .annotations import Boxes, depth_paths, labels_of, meaning_of, objects_of
+from .annotations import Boxes, depth_paths, labels_of, meaning_of, objects_of, sizes_of
 from .crops import Part
 from .errors import DecodeError, NotInStoreError, RemoteError
+from .geometry import Geometry
 from .images import decode
 from .masks import read_depth, read_mask
 from .members import read_bytes
@@ -38,7 +39,7 @@ class Wanted:
 
 
 class Extras:
-    """Reads them, resized to the model's input as the features' image was, so that they lie on the features and collate."""
+    """Reads them, brought to the model's input as the features' image was, so that they lie on the features."""
 
     def __init__(
         self,
@@ -54,8 +55,8 @@ class Extras:
         """
         self.wanted, self.recipe = wanted, recipe
         self.any = wanted != Wanted()
-        self.sized = "input" in recipe.get("backbone", {})
-        if (wanted.image or wanted.mask or wanted.depth or wanted.objects) and not self.sized:
+        self.geometry = Geometry.of(recipe)
+        if (wanted.image or wanted.mask or wanted.depth or wanted.objects) and self.geometry is None:
             raise NotInStoreError(f"the recipe of {version.name} names no input size to resize images and masks to")
         self.source, ids = found.source, found.ids
         nothing = np.array([], np.bytes_)
@@ -72,12 +73,20 @@ class Extras:
         self.depths = depth_paths(root, dataset, ids) if wanted.depth else nothing
         self.meaning = meaning_of(root, dataset)
         self.read_mask = partial(read_mask, coding=self.meaning.mask_coding)
+        squashed = self.geometry is None or self.geometry.resize == "squash"
+        self.sizes = sizes_of(root, dataset, ids) if self.any and not squashed else None
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Return (height, width) of the model's input [pixels], to which image, mask and depth are squashed."""
+        """Return (height, width) of the model's input [pixels]; where images keep their shapes, that of a square one."""
         height, width = self.recipe["backbone"]["input"]
         return int(height), int(width)
+
+    def target(self, place: int) -> tuple[int, int]:
+        """Return (height, width) to which one sample's image was resized [pixels]."""
+        if self.sizes is None or self.geometry is None:
+            return self.input_size
+        return self.geometry.target(*self.sizes[place].tolist())
 
     def item(self, place: int, part: Part | None) -> dict[str, Any]:
         """Return what is asked for of one sample, of ``part`` of the image alone where given.
@@ -85,47 +94,50 @@ class Extras:
         Raises DecodeError, naming the file, for what cannot be read.
         """
         item: dict[str, Any] = {}
-        window = part.on(self.input_size) if part and self.sized else (slice(None), slice(None))
-        if self.wanted.image:
-            item["image"] = self.read_image(self.located(self.images, place))[:, *window]
-        if self.wanted.mask:
-            item["mask"] = self.nearest(self.located(self.masks, place), self.read_mask, np.dtype(np.int64))[window]
-        if self.wanted.depth:
-            item["depth"] = self.nearest(self.located(self.depths, place), read_depth, np.dtype(np.float32))[window]
+        if self.geometry is not None:
+            geometry, target = self.geometry, self.target(place)
+            window = part.on(target) if part else (slice(None), slice(None))
+            if self.wanted.image:
+                item["image"] = self.read_image(geometry, target, self.located(self.images, place))[:, *window]
+            if self.wanted.mask:
+                mask = nearest(geometry, target, self.located(self.masks, place), self.read_mask)
+                item["mask"] = torch.from_numpy(mask.astype(np.int64))[window]
+            if self.wanted.depth:
+                depth = nearest(geometry, target, self.located(self.depths, place), read_depth)
+                item["depth"] = torch.from_numpy(depth.astype(np.float32))[window]
+            if self.boxes is not None:
+                item["objects"] = self.read_boxes(self.boxes, place, part, window)
         if self.wanted.label:
             item["label"] = self.labels.item(place)
-        if self.boxes is not None:
-            item["objects"] = self.read_boxes(self.boxes, place, part, window)
         return item
 
     def located(self, column: NDArray[np.bytes_], place: int) -> Path:
         """Return where a file of such a column lies."""
         return placed(self.source, column.item(place).decode())
 
-    def read_image(self, path: Path) -> Tensor:
-        """Return a photograph as uint8 (3, h, w), resized as the recipe says the model's input was."""
-        height, width = self.input_size
+    def read_image(self, geometry: Geometry, target: tuple[int, int], path: Path) -> Tensor:
+        """Return a photograph as uint8 (3, h, w), cut and resized as the recipe says the model's input was."""
         bilinear = self.recipe["backbone"].get("interpolation") == "bilinear"
         method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
         with naming(path):
-            resized = Image.fromarray(decode(read_bytes(path))).resize((width, height), method)
+            photograph = geometry.cut(decode(read_bytes(path)))
+        resized = Image.fromarray(photograph).resize(target[::-1], method)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
-    def nearest(self, path: Path, read: Callable[[bytes], NDArray[Any]], dtype: np.dtype[Any]) -> Tensor:
-        """Return a map (h, w) of the input's size, the nearest value a pixel: labels and depths must not be mixed."""
-        with naming(path):
-            values = read(read_bytes(path))
-        height, width = self.input_size
-        rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(np.int64)
-        columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(np.int64)
-        return torch.from_numpy(values[rows[:, None], columns].astype(dtype))
+    def shares(self, place: int) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom of what features show of an image, as shares of the whole, in [0, 1]."""
+        if self.sizes is None or self.geometry is None:
+            return 0.0, 0.0, 1.0, 1.0
+        rows, columns = self.sizes[place].tolist()
+        top, left, height, width = self.geometry.box(rows, columns)
+        return left / columns, top / rows, (left + width) / columns, (top + height) / rows
 
     def read_boxes(self, boxes: Boxes, place: int, part: Part | None, window: tuple[slice, ...]) -> dict[str, Tensor]:
         """Return the boxes that the part shows: corners [pixels of what is shown] (K, 4), class numbers, difficult."""
         own = slice(boxes.start.item(place), boxes.start.item(place) + boxes.count.item(place))
-        rows, columns = (range(*w.indices(size)) for w, size in zip(window, self.input_size, strict=True))
-        left, top, right, bottom = part.shares() if part else (0.0, 0.0, 1.0, 1.0)
-        corners = (boxes.corners[own] - [left, top, left, top]) / np.array([right - left, bottom - top] * 2)
+        rows, columns = (range(*w.indices(size)) for w, size in zip(window, self.target(place), strict=True))
+        corners = within(boxes.corners[own], self.shares(place))
+        corners = within(corners, part.shares()) if part else corners
         shown = np.clip(corners, 0, 1) * np.array([len(columns), len(rows)] * 2)
         kept = (shown[:, 2] > shown[:, 0]) & (shown[:, 3] > shown[:, 1])
         return {
@@ -133,6 +145,22 @@ class Extras:
             "labels": torch.from_numpy(boxes.labels[own][kept].astype(np.int64)),
             "difficult": torch.from_numpy(boxes.difficult[own][kept]),
         }
+
+
+def nearest(
+    geometry: Geometry, target: tuple[int, int], path: Path, read: Callable[[bytes], NDArray[Any]]
+) -> NDArray[Any]:
+    """Return a map (h, w) of the target's size, the nearest value a pixel: labels and depths must not be mixed."""
+    with naming(path):
+        values = read(read_bytes(path))
+    return geometry.nearest(values, target)
+
+
+def within(corners: NDArray[np.float32], shares: tuple[float, float, float, float]) -> NDArray[np.float32]:
+    """Return corners (K, 4), shares of the whole, as shares of a part of it; beyond its edges they are beyond 0 and 1."""
+    left, top, right, bottom = shares
+    moved: NDArray[np.float32] = (corners - [left, top, left, top]) / np.array([right - left, bottom - top] * 2)
+    return moved
 
 
 @contextmanager

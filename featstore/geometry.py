@@ -39,6 +39,17 @@ class Geometry:
         """Whether features show the whole of every image."""
         return self.resize != "shortest"
 
+    def nominal(self, grid: Size, stride: int) -> Size:
+        """Return the grid [patches] of an image in the shape of ``input``, from that of any image; ``stride`` in pixels."""
+        if self.resize != "keep":
+            return grid
+        rows, columns = ((count - 1) * stride for count in grid)
+        for height, width in self.inputs:
+            if height - rows == width - columns > 0:
+                patch = height - rows
+                return (self.input[0] - patch) // stride + 1, (self.input[1] - patch) // stride + 1
+        return grid
+
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return (top, left, height, width) of the part of an image that its features show [pixels]."""
         if self.whole:

@@ -67,7 +67,9 @@ def listed_shards(connection: duckdb.DuckDBPyConnection, digests: Sequence[str] 
     condition = "true" if digests is None else "list_contains(CAST(? AS VARCHAR[]), s.digest)"
     rows = connection.execute(
         "SELECT s.shard_id, s.path, s.dataset, s.backbone, s.digest, s.variants, s.codec, s.samples, s.bytes, s.checksum, "
-        "v.height, v.width, v.channels, v.prefix_tokens FROM shards s LEFT JOIN (SELECT digest, "
+        "CASE WHEN v.height IS NOT NULL THEN coalesce(s.grid_height, v.height) END, "
+        "CASE WHEN v.width IS NOT NULL THEN coalesce(s.grid_width, v.width) END, "
+        "v.channels, v.prefix_tokens FROM shards s LEFT JOIN (SELECT digest, "
         "any_value(grid_height) AS height, any_value(grid_width) AS width, any_value(channels) AS channels, "
         "any_value(prefix_tokens) AS prefix_tokens FROM versions GROUP BY digest) v USING (digest) "
         f"WHERE {condition} ORDER BY s.path",

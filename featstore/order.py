@@ -65,6 +65,29 @@ class Order:
         start, end = (edge * count // world for edge in (self.rank, self.rank + 1))
         return np.resize(order, count)[start:end] if count else order[:0]
 
+    def grouped(self, shards: NDArray[np.integer], groups: NDArray[np.integer], epoch: int) -> list[NDArray[np.intp]]:
+        """Return this rank's batches of an epoch where a batch may hold samples of one of ``groups`` (N,) alone.
+
+        Each group is cut into batches in the order of its samples, and the batches follow each other as their first samples do.
+        ``drop_last`` leaves out every group's last batch where it is not full; ranks share, and ``uneven`` counts, batches.
+        """
+        order = self.everything(shards, epoch)
+        found: list[tuple[int, NDArray[np.intp]]] = []
+        for number in np.unique(groups):
+            places = np.flatnonzero(groups[order] == number)
+            starts = range(0, len(places) - (self.batch_size - 1 if self.drop_last else 0), self.batch_size)
+            found += [(int(places[start]), order[places[start : start + self.batch_size]]) for start in starts]
+        batches = [batch for _, batch in sorted(found, key=lambda one: one[0])]
+        count, world = self.total(len(batches)), self.world_size
+        start, end = (edge * count // world for edge in (self.rank, self.rank + 1))
+        return [batches[number % len(batches)] for number in range(start, end)]
+
+    def grouped_length(self, groups: NDArray[np.integer]) -> int:
+        """Return how many batches ``grouped`` gives, of any epoch."""
+        sizes = np.unique(groups, return_counts=True)[1]
+        whole = sizes // self.batch_size if self.drop_last else -(-sizes // self.batch_size)
+        return self.length(int(whole.sum()))
+
     def total(self, count: int) -> int:
         """Return how many samples all ranks read together, repeated ones counted."""
         if self.uneven == "pad":

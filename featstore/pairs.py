@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from .aligned import one_grid
 from .dataset import FeatureDataset
 from .errors import InputError, NotInStoreError
 from .query import restricted
@@ -121,6 +122,8 @@ def open_pairs(
     data = FeatureDataset(
         root, dataset, backbone=chosen.backbone, variants=("raw", "clean"), version=f"v{chosen.number}", where=where
     )
+    if data.ragged:
+        raise InputError(f"{chosen.name} is on several grids, training needs one: {one_grid(data.stored[0].grids)}")
     with restricted(root, dataset) as connection:
         rows = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
     shas = [rows[name] for name in data.image_ids]

@@ -28,7 +28,8 @@ class StoredRaw:
 class Planned:
     """One image to compute; ``path`` is absolute. ``stored`` is its raw map where that is to be cleaned, not the image.
 
-    ``given`` is what the decomposer takes in place of both.
+    ``given`` is what the decomposer takes in place of both. ``size`` is the image's (height, width) [pixels],
+    ``grid`` (H, W) that of its maps where grids differ.
     """
 
     image_id: str
@@ -37,6 +38,8 @@ class Planned:
     bytes: int
     stored: StoredRaw | None = None
     given: Any = None
+    size: tuple[int, int] = (0, 0)
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ def find_pending(
         f"SELECT count(*), count_if(present), count_if({up}) FROM ({state})", known | {"retry": retry_failed}
     ).fetchall()[0]
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE todo AS SELECT image_id, path, sha256, bytes, held, step IS NOT NULL AS failed "
-        f"FROM ({state}) WHERE NOT present AND NOT ({up}) "
+        f"CREATE OR REPLACE TEMP TABLE todo AS SELECT image_id, path, sha256, bytes, height, width, held, "
+        f"step IS NOT NULL AS failed FROM ({state}) WHERE NOT present AND NOT ({up}) "
         "QUALIFY row_number() OVER (PARTITION BY sha256 ORDER BY image_id) = 1",
         known | {"retry": retry_failed},
     )
@@ -108,7 +111,7 @@ def list_wanted(
     if given is not None:
         parts.append("sha256 IN (SELECT unnest(CAST($given AS VARCHAR[])))")
         known["given"] = list(given)  # type: ignore[assignment]
-    sql = f"SELECT image_id, path, sha256, bytes FROM images WHERE {' AND '.join(parts)}"
+    sql = f"SELECT image_id, path, sha256, bytes, height, width FROM images WHERE {' AND '.join(parts)}"
     sql += f" ORDER BY image_id LIMIT {int(limit)}" if limit is not None else ""
     try:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {sql}", known)
@@ -154,7 +157,8 @@ def planned(
         columns, beside = ", r.path, r.shard_row, r.checksum_raw", f"JOIN ({RAW}) r USING (sha256)"
         known["raw"] = stored
     rows = connection.execute(
-        f"SELECT image_id, t.path, sha256, bytes{columns} FROM todo t {beside} ORDER BY failed, image_id", known
+        f"SELECT image_id, t.path, sha256, bytes, height, width{columns} FROM todo t {beside} ORDER BY failed, image_id",
+        known,
     ).fetchall()
     return tuple(
         Planned(
@@ -162,8 +166,9 @@ def planned(
             joined(folder, row[1]),
             row[2],
             row[3],
-            StoredRaw(root / row[4], row[5], row[6]) if stored is not None else None,
+            StoredRaw(root / row[6], row[7], row[8]) if stored is not None else None,
             given[row[2]] if given is not None else None,
+            (row[4], row[5]),
         )
         for row in rows
     )

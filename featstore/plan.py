@@ -1,8 +1,9 @@
 """Plan a build: what is wanted, minus what exists by (image SHA-256, recipe digest)."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build will do; counts are images. ``fine_grid`` is None where ``clean_fine`` is not written."""
+    """What a build will do; counts are images. ``fine_grid`` is None where ``clean_fine`` is not written.
+
+    ``grid`` is (H, W) [patches] of every map; where images keep their shape, that of one in the shape of the model's input:
+    then each of ``todo`` has its own, and those of one grid follow each other.
+    """
 
     dataset: str
     backbone: str
@@ -77,9 +82,18 @@ class Plan:
     @property
     def bytes_to_write(self) -> int:
         """How much the shards will take [bytes], headers aside; with a filter at most."""
-        shapes = sample_shapes(self.variants, self.grid, self.fine_grid, self.channels, self.prefix_tokens)
+        return sum(count * self.sample_bytes(grid) for grid, count in self.grids.items())
+
+    @property
+    def grids(self) -> Counter[tuple[int, int]]:
+        """How many images are to be computed on each grid (H, W) [patches]."""
+        return Counter(image.grid or self.grid for image in self.todo)
+
+    def sample_bytes(self, grid: tuple[int, int]) -> int:
+        """Return how much one image's maps take [bytes]."""
+        shapes = sample_shapes(self.variants, grid, self.fine_grid, self.channels, self.prefix_tokens)
         parts = sample_parts(shapes, self.store, self.codec).values()
-        return len(self.todo) * sum(np.dtype(part.dtype).itemsize * math.prod(part.shape) for part in parts)
+        return sum(np.dtype(part.dtype).itemsize * math.prod(part.shape) for part in parts)
 
 
 def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
@@ -112,11 +126,20 @@ def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
         wanted=left.wanted,
         present=left.present,
         failed_before=left.given_up,
-        todo=left.todo,
+        todo=by_grid(left.todo, decomposer),
         seconds_per_image=seconds,
         store=request.store,
         codec=request.codec,
     )
+
+
+def by_grid(todo: tuple[Planned, ...], decomposer: Decomposer) -> tuple[Planned, ...]:
+    """Return the images with the grids of their maps, one grid after the other, where these differ; else as they are."""
+    grid_for = getattr(decomposer, "grid_for", None)
+    if grid_for is None:
+        return todo
+    found = [replace(image, grid=grid_for(*image.size)) for image in todo]
+    return tuple(sorted(found, key=lambda image: image.grid or (0, 0)))
 
 
 def average_seconds(connection: duckdb.DuckDBPyConnection, digest: str) -> float | None:

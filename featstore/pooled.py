@@ -41,7 +41,9 @@ def pool_artifact(root: Path, name: str, sha256s: Collection[str] | None = None)
         ).fetchall()
     wanted = {image_id for image_id, sha256 in known if sha256s is None or sha256 in sha256s}
     chosen = select_samples(root, version.dataset, version.backbone, ("artifact",), f"v{version.number}", None, False)
-    places = [place for place, image_id in enumerate(chosen.image_ids.tolist()) if image_id in wanted]
+    fits = (chosen.grids == version.grid).all(axis=1)  # of a version that keeps shapes: the images in the input's own
+    found = zip(chosen.image_ids.tolist(), fits[chosen.shard].tolist(), strict=True)
+    places = [place for place, (image_id, fit) in enumerate(found) if image_id in wanted and fit]
     if not places:
         raise InputError(f"{version.name} holds no image yet: build it first")
     pool = ShardPool(chosen.shards, verify=True)

@@ -17,9 +17,14 @@ def centres_of(variant: str, grid: tuple[int, int], backbone: Mapping[str, Any])
     """Return where the places of a map of ``grid`` (H, W) lie, rows and columns as shares of the image in (0, 1).
 
     ``backbone`` is that part of the recipe: where patches overlap, ``input`` and ``stride`` [pixels] say where their centres
-    are. Without them, and for ``clean_fine``, the places are the centres of equal cells.
+    are; where images keep their shapes, that one of ``inputs`` that has this grid. Without them, and for ``clean_fine``, the
+    places are the centres of equal cells.
     """
     sides, stride = backbone.get("input"), backbone.get("stride")
+    for height, width in backbone.get("inputs", ()):
+        stride = int(backbone["stride"])
+        if height - (grid[0] - 1) * stride == width - (grid[1] - 1) * stride > 0:
+            sides = height, width
     if variant == FINE or not sides or not stride:
         sides, stride = grid, 1
     rows, columns = (

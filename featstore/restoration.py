@@ -13,6 +13,7 @@ import duckdb
 from . import manifest
 from .denoiser_check import denoiser_digest
 from .errors import FeatstoreError
+from .geometry import Geometry
 from .notes import DENOISER, REMOVED, VERSION, read_note
 from .registry import PATTERN, feature_rows, shard_row
 from .shard import ShardContents, ShardHeader, read_contents
@@ -137,14 +138,17 @@ def restore_version(connection: duckdb.DuckDBPyConnection, found: Found) -> Iter
 
 def told_by_shard(connection: duckdb.DuckDBPyConnection, found: Found, header: ShardHeader) -> dict[str, Any]:
     """Return a version's row as far as a shard tells it."""
-    method = json.loads(found.recipe).get("method", {})
+    recipe = json.loads(found.recipe)
+    method = recipe.get("method", {})
     names = [str(method[name]) for name in ("name", "solver") if name in method]
     taken = connection.execute(
         "SELECT coalesce(max(number), 0) + 1 FROM versions WHERE dataset = ? AND backbone = ?",
         [found.dataset, found.backbone],
     ).fetchall()
     row = {"number": taken[0][0], "method": "/".join(names) or "unknown", "created_at": found.made_at}
-    row |= {"grid_height": header.grid[0], "grid_width": header.grid[1], "channels": header.channels}
+    geometry = Geometry.of(recipe)
+    grid = header.grid if geometry is None else geometry.nominal(header.grid, recipe["backbone"]["stride"])
+    row |= {"grid_height": grid[0], "grid_width": grid[1], "channels": header.channels}
     return row | {"prefix_tokens": header.prefix_tokens, "provenance": header.provenance}
 
 

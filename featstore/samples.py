@@ -4,7 +4,7 @@ Knows no manifest: what is registered with torch lives as long as the interprete
 which DuckDB would complain at the exit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -38,9 +38,14 @@ class Sample(dict[str, Any]):
 
 
 class Samples(Sequence[dict[str, Any]]):
-    """The items of a batch, which share a block of memory a variant (N, …); each is made when it is looked at."""
+    """The items of a batch, which share a block of memory a variant (N, …); each is made when it is looked at.
 
-    def __init__(self, ids: list[str], blocks: dict[str, Tensor], extras: list[dict[str, Any]]) -> None:
+    Maps on several grids are a list in the place of a block.
+    """
+
+    def __init__(
+        self, ids: list[str], blocks: Mapping[str, Tensor | list[Tensor]], extras: list[dict[str, Any]]
+    ) -> None:
         self.ids, self.blocks, self.extras = ids, blocks, extras
         self.made: dict[int, tuple[Sample, dict[str, Any]]] = {}
 
@@ -89,6 +94,8 @@ def allocate(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 def collate(samples: Sequence[dict[str, Any]], **_: Any) -> dict[str, Any]:
     """Turn samples into a batch: tensors (N, …), ``label`` (N,) int64, ``image_id`` and ``objects`` a list.
 
+    What differs in shape within a batch, as maps do on several grids, is a list of tensors.
+
     Samples that were read together are one block already, which is handed on as it is. ``DataLoader`` does this by itself
     with the samples of a FeatureDataset.
     """
@@ -105,8 +112,14 @@ def stack_values(samples: Sequence[dict[str, Any]], make: Allocate) -> dict[str,
         if key in RAGGED:
             batch[key] = values
         else:
-            batch[key] = stacked(values, make) if isinstance(first, Tensor) else default_collate(values)
+            batch[key] = stacked_or_list(values, make) if isinstance(first, Tensor) else default_collate(values)
     return batch
+
+
+def stacked_or_list(tensors: Sequence[Tensor], make: Allocate) -> Tensor | list[Tensor]:
+    """Return (N, …), a list where shapes differ."""
+    alike = all(tensor.shape == tensors[0].shape for tensor in tensors)
+    return stacked(tensors, make) if alike else list(tensors)
 
 
 def stacked(tensors: Sequence[Tensor], make: Allocate) -> Tensor:

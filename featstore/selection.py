@@ -28,7 +28,8 @@ class Selection:
     """Samples ordered by image_id, as columns: which shard, which row, which checksums (N, variants), which files.
 
     ``ids``, ``paths`` and ``mask_paths`` are UTF-8 bytes; files lie below ``source``, and their columns are empty where they
-    were not asked for; ``mask_paths`` is b"" for an image without.
+    were not asked for; ``mask_paths`` is b"" for an image without. ``grids`` (S, 2) are rows and columns of patches of each of
+    ``shards``.
     """
 
     version: Version
@@ -41,6 +42,7 @@ class Selection:
     source: Path
     paths: NDArray[np.bytes_]
     mask_paths: NDArray[np.bytes_]
+    grids: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,7 +100,11 @@ def select_samples(
             raise NotInStoreError(f"no stored image of {chosen.name} is left by where={where!r}")
         source = images_folder(connection.execute("SELECT source FROM datasets").fetchall()[0][0])
         recipe = connection.execute("SELECT recipe FROM versions WHERE version_id = ?", [chosen.version_id]).fetchall()
-        paths = connection.execute("SELECT shard_id, path FROM manifest.shards ORDER BY shard_id").fetchnumpy()
+        height, width = chosen.grid
+        paths = connection.execute(
+            f"SELECT shard_id, path, coalesce(grid_height, {height}) AS height, coalesce(grid_width, {width}) AS width "
+            "FROM manifest.shards ORDER BY shard_id"
+        ).fetchnumpy()
     return selection(chosen, str(recipe[0][0]), root, source, found, paths)
 
 
@@ -175,7 +181,8 @@ def selection(
 ) -> Selection:
     """Turn columns of an answer into those of a selection, shards into places in the list of those that are needed."""
     needed, number = np.unique(found["shard_id"], return_inverse=True)
-    names = shards["path"][np.searchsorted(shards["shard_id"], needed)]
+    at = np.searchsorted(shards["shard_id"], needed)
+    names = shards["path"][at]
     sums = [np.asarray(found[name], np.uint64) for name in found if name.startswith("checksum_")]
     nothing = np.array([], np.bytes_)
     return Selection(
@@ -189,4 +196,5 @@ def selection(
         source=source,
         paths=text_column(found["path"]) if "path" in found else nothing,
         mask_paths=text_column(found["mask_path"]) if "mask_path" in found else nothing,
+        grids=np.stack([np.asarray(shards[side][at], np.int64) for side in ("height", "width")], axis=1),
     )

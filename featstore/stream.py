@@ -36,7 +36,8 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
 
     With ``batch_size`` it gives whole batches, to be used as ``DataLoader(stream, batch_size=None, num_workers=4)``. Workers
     take the rank's batches in turns: the same batches come in the same order whatever their number. Without, it gives single
-    samples, which the workers take in turns as well, and each worker makes its own batches of them. ``len`` is that of a rank:
+    samples, which the workers take in turns as well, and each worker makes its own batches of them. Where images keep their
+    shapes, every batch is of one grid. ``len`` is that of a rank:
     batches, or samples.
 
     Orders, ranks and what happens where samples do not share out evenly: ``featstore.order.Order``. Call ``set_epoch`` before
@@ -75,7 +76,14 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
         self.epoch, self.start = reshared(self.epoch), reshared(self.start)
 
     def __len__(self) -> int:
+        if self.grouped:
+            return self.order.grouped_length(self.data.grid_groups)
         return self.order.batches(len(self.data))
+
+    @property
+    def grouped(self) -> bool:
+        """Whether batches are of one grid each, since maps are on several."""
+        return self.batch_size is not None and self.data.ragged and self.data.crop is None
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next, from its beginning; the epoch of a state that was loaded goes on where that was."""
@@ -90,6 +98,10 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
         self.taken = start = int(self.start)
         if get_worker_info() is None:
             self.start.fill_(0)  # the iteration after this one is a whole epoch again
+        if self.grouped:
+            batches = self.order.grouped(self.data.stored[0].shard, self.data.grid_groups, int(self.epoch))
+            yield from batches[start + first :: step]
+            return
         size, share = self.order.batch_size, self.order.share(self.data.stored[0].shard, int(self.epoch))
         for batch in range(start + first, len(self), step):
             yield share[batch * size : (batch + 1) * size]

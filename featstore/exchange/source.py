@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.aligned import one_grid
 from featstore.compute import FINE, VARIANTS
 from featstore.errors import InputError, NotInStoreError, StoreError
 from featstore.layout import sample_shapes
@@ -72,6 +73,8 @@ class Source:
         self.source: str = facts["source"]
         self.without: int = facts["without"]
         self.pool = ShardPool(chosen.shards, limit=64, verify=True)
+        if (chosen.grids != chosen.grids[0]).any():
+            raise InputError(f"{chosen.version.name} is on several grids, an export has one: {one_grid(chosen.grids)}")
         self.block: tuple[int, list[dict[str, Any]]] = (-1, [])
         self.lock = Lock()
 
@@ -97,7 +100,8 @@ class Source:
         tokens = self.version.prefix_tokens if self.wanted.prefix else 0
         grid = (int(fine[0]), int(fine[1])) if fine else None
         names = self.wanted.variants
-        shapes = sample_shapes(names, self.version.grid, grid if FINE in names else None, self.version.channels, tokens)
+        rows, columns = self.chosen.grids[0].tolist()
+        shapes = sample_shapes(names, (rows, columns), grid if FINE in names else None, self.version.channels, tokens)
         first = self.wanted.channels == "first"
         return {n: (s[2], s[0], s[1]) if first and len(s) == 3 else s for n, s in shapes.items()}
 
