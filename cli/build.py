@@ -134,8 +134,9 @@ def announce(backbone: Any, decomposer: Decomposer, given: dict[str, Any], choic
     for note in getattr(decomposer, "notes", ()):
         click.echo(note, err=True)
     height, width = decomposer.grid
+    shapes = " about, in each image's shape" if hasattr(decomposer, "grid_for") else ""
     click.echo(
-        f"{decomposer.method}: {views_text(decomposer)} an image, {height}×{width} patches, "
+        f"{decomposer.method}: {views_text(decomposer)} an image, {height}×{width} patches{shapes}, "
         f"{decomposer.width} channels; weights {backbone.weights_source}",
         err=True,
     )

@@ -18,7 +18,8 @@ DATASETS = (
 )
 VERSIONS = (
     "SELECT c.dataset || '/' || c.backbone || '/' || c.version AS version, c.method, c.tag, c.stored || '/' || c.images "
-    "AS images, c.failed, v.grid_height || '×' || v.grid_width || '×' || v.channels || coalesce(', fine ' || "
+    "AS images, c.failed, if(v.recipe->>'$.backbone.resize' = 'keep', 'near ', '') || "
+    "v.grid_height || '×' || v.grid_width || '×' || v.channels || coalesce(', fine ' || "
     "(v.recipe->>'$.method.clean_grid[0]') || '×' || (v.recipe->>'$.method.clean_grid[1]'), '') AS shape, "
     "(SELECT coalesce(sum(bytes), 0) FROM shards s WHERE s.dataset = v.dataset AND s.backbone = v.backbone "
     "AND s.digest = v.digest)::BIGINT AS bytes, (SELECT string_agg(DISTINCT codec, ', ' ORDER BY codec) FROM shards s "

@@ -1,6 +1,7 @@
 """``featstore show``."""
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def show(version: str, root: Path, as_json: bool) -> None:
         "created": facts["created_at"].isoformat(sep=" ", timespec="seconds") + " UTC",
         "images": f"{facts['stored']:,} of {facts['images']:,} stored, {facts['failed']:,} failed",
         "maps": maps_text(facts["grid"], facts["channels"], kept, stored - {FINE}),
+        **grids_text(facts),
         **({"fine": maps_text(facts["fine_grid"], facts["channels"], kept, {FINE})} if FINE in stored else {}),
         "prefix": plural(facts["prefix_tokens"], "token") + " (class and registers)",
         "shards": f"{len(facts['shards'])}, {bytes_text(size)}"
@@ -67,6 +69,17 @@ def show(version: str, root: Path, as_json: bool) -> None:
             click.echo(f"  {entry['image_id']}: {entry['step']}: {entry['error']}")
         if len(facts["failures"]) > SHOWN:
             click.echo(f"  … and {len(facts['failures']) - SHOWN:,} more")
+
+
+def grids_text(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return how many samples are on each grid, where images keep their shapes."""
+    if facts["recipe"].get("backbone", {}).get("resize") != "keep":
+        return {}
+    counts: Counter[tuple[int, int]] = Counter()
+    for shard in facts["shards"]:
+        counts[shard["grid_height"], shard["grid_width"]] += shard["samples"]
+    told = [f"{height}×{width} ({count:,})" for (height, width), count in counts.most_common()]
+    return {"grids": f"each image's own: {', '.join(told) or 'none yet'}"}
 
 
 def maps_text(grid: Sequence[int], channels: int, kept: str, names: Collection[str]) -> str:

@@ -204,6 +204,9 @@ def check_frames(stored: Sequence[Stored]) -> None:
     shown = [frame.get("resize") == "shortest" and frame["input"] for frame in frames]
     if any(one != shown[0] for one in shown):
         raise InputError("crop needs versions that show the same part of an image: these differ in --resize")
+    grids = [one.grids[one.shard] for one in stored if any(other.ragged for other in stored)]
+    if any(not np.array_equal(one, grids[0]) for one in grids):
+        raise InputError("crop needs versions of the same grids where images keep their shapes: these differ")
 
 
 def check_prefix(stored: Sequence[Stored]) -> None:

@@ -52,7 +52,7 @@ def read_blocks(
         reads = [(version.pool[shards.item(k)], rows.item(k), k) for k in np.lexsort((rows, shards)).tolist()]
         read_ahead(reads, [name for _, name, _ in names], parts)
         for key, name, number in names:
-            block = empty_block(reads[0][0], name, parts[0], len(places), dtype, make)
+            block = empty_block(reads[0][0], name, parts[reads[0][2]], len(places), dtype, make)
             fill(block, reads, name, parts, version.checksums[places, number] if verify and number >= 0 else None)
             blocks[key] = block if block.ndim == 3 else block.permute(0, 3, 1, 2)
     return blocks

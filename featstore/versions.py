@@ -19,6 +19,9 @@ STATISTICS: tuple[str, ...] = (
 )
 
 
+SHARD = ("path", "variants", "codec", "samples", "bytes", "grid_height", "grid_width")
+
+
 @dataclass(frozen=True)
 class Version:
     """One row of ``versions``, in the store's terms. ``name`` is ``dataset/backbone/vN``."""
@@ -92,7 +95,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
             [version.dataset, version.backbone, f"v{version.number}"],
         ).fetchall()[0]
         shards = connection.execute(
-            "SELECT path, variants, codec, samples, bytes FROM shards "
+            "SELECT path, variants, codec, samples, bytes, grid_height, grid_width FROM shards "
             "WHERE dataset = ? AND backbone = ? AND digest = ? ORDER BY path",
             [version.dataset, version.backbone, digest],
         ).fetchall()
@@ -116,7 +119,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
         "stored": cover[0],
         "images": cover[1],
         "failed": cover[2],
-        "shards": [dict(zip(("path", "variants", "codec", "samples", "bytes"), row, strict=True)) for row in shards],
+        "shards": [dict(zip(SHARD, row, strict=True)) for row in shards],
         "quality": quality,
         "failures": [dict(zip(("image_id", "step", "error"), row, strict=True)) for row in failures],
         "recipe": decided,
