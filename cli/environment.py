@@ -6,19 +6,17 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-    from dvt import Backbone
 
 __all__ = ["device_name", "environment", "installed", "installed_versions", "provenance"]
 
 PACKAGES = ("featstore-dvt", "torch", "timm", "numpy", "pillow", "h5py", "duckdb")
 
 
-def environment(backbone: "Backbone") -> dict[str, str]:
+def environment(backbone: Any) -> dict[str, str]:
     """Return library versions and device: what, beside the recipe, may move the last bits."""
     return installed_versions() | {"device": device_name(backbone.device), "weights_source": backbone.weights_source}
 

@@ -127,7 +127,7 @@ def stored_of(request: Request, found: Selection, verify: bool) -> Stored:
 
 
 def one_grid(grids: NDArray[np.int64]) -> str:
-    """Return in words how to take the images of one grid, of several (S, 2)."""
+    """Return in words how to take the images of one grid, of those of several samples (N, 2)."""
     seen = np.unique(grids, axis=0, return_counts=True)
     height, width = seen[0][seen[1].argmax()].tolist()
     return f"take one at a time, as with --where 'grid_height = {height} AND grid_width = {width}'"

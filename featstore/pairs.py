@@ -122,8 +122,9 @@ def open_pairs(
     data = FeatureDataset(
         root, dataset, backbone=chosen.backbone, variants=("raw", "clean"), version=f"v{chosen.number}", where=where
     )
+    first = data.stored[0]
     if data.ragged:
-        raise InputError(f"{chosen.name} is on several grids, training needs one: {one_grid(data.stored[0].grids)}")
+        raise InputError(f"{chosen.name} is on several grids, training needs one: {one_grid(first.grids[first.shard])}")
     with restricted(root, dataset) as connection:
         rows = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
     shas = [rows[name] for name in data.image_ids]

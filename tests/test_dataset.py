@@ -225,7 +225,7 @@ def test_chunks_of_several_samples_are_read_through_hdf5(tmp_path: Path) -> None
 def test_importing_featstore_does_not_import_torch() -> None:
     script = "import featstore, sys; assert 'torch' not in sys.modules; featstore.FeatureDataset; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert featstore.__all__ == ["FeatureDataset", "FeatureStream", "collate", "loader", "open"]
+    assert featstore.__all__ == ["FeatureDataset", "FeatureStream", "GridBatchSampler", "collate", "loader", "open"]
 
 
 def test_items_collate_to_batches_of_channels_first(root: Path) -> None:

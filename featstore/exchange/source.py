@@ -74,7 +74,9 @@ class Source:
         self.without: int = facts["without"]
         self.pool = ShardPool(chosen.shards, limit=64, verify=True)
         if (chosen.grids != chosen.grids[0]).any():
-            raise InputError(f"{chosen.version.name} is on several grids, an export has one: {one_grid(chosen.grids)}")
+            raise InputError(
+                f"{chosen.version.name} is on several grids, an export has one: {one_grid(chosen.grids[chosen.shard])}"
+            )
         self.block: tuple[int, list[dict[str, Any]]] = (-1, [])
         self.lock = Lock()
 
