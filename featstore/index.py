@@ -16,7 +16,7 @@ from .errors import DecodeError, InputError, RemoteError
 from .images import probe
 from .masks import probe_mask
 from .members import read_bytes, read_status
-from .places import as_remote, images_folder, is_url, joined, listed, placed, stored_path
+from .places import as_remote, images_folder, is_url, joined, listed_source, placed, stored_path
 from .records import ImageRecord, ObjectRecord, Problem
 from .revisions import Head, KnownFiles, head_of, known_files, record, staged_line
 from .root import check_name, ensure_root
@@ -89,7 +89,7 @@ def locate(
         source = stored_path(before.source) if before.source else (sources.get(layout).home if layout else None)
     if source is None:
         raise InputError(f"{dataset} has not been indexed yet: say where it lies with --source DIR")
-    folder = listed(source.expanduser().absolute())
+    folder = listed_source(source.expanduser().absolute())
     layout = layout or (before.layout if str(folder) == before.source else None)
     return folder, sources.get(layout) if layout else sources.detect(folder, tell)
 

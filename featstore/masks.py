@@ -1,5 +1,7 @@
 """Label masks and depth maps: values as they are, never colours."""
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -11,6 +13,7 @@ from .images import ImageInfo, opened, probe, upright
 __all__ = ["probe_mask", "read_depth", "read_mask"]
 
 EIGHT_BIT = ("P", "L", "1")
+NPY = b"\x93NUMPY"
 
 
 def probe_mask(data: bytes, coding: str = INDEX) -> ImageInfo:
@@ -36,14 +39,30 @@ def read_mask(data: bytes, coding: str = INDEX) -> NDArray[np.uint8] | NDArray[n
 
 
 def read_depth(data: bytes) -> NDArray[np.float32]:
-    """Return (h, w) depths as stored, in the file's own unit, from a grey file of 8, 16 or 32 bits or of floats.
+    """Return (h, w) depths as stored, in the file's own unit, from a grey file of 8, 16 or 32 bits or of floats, or a .npy.
 
     Raises DecodeError for a colour file, and for what ``decode`` refuses.
     """
+    if data.startswith(NPY):
+        return depth_array(data)
     with opened(data) as image:
         if image.mode not in ("L", "F") and not image.mode.startswith("I"):
             raise DecodeError(f"a depth map holds one number a pixel (grey), this file is {image.mode}")
         return np.array(upright(image), dtype=np.float32)
+
+
+def depth_array(data: bytes) -> NDArray[np.float32]:
+    """Return the depths in the bytes of a .npy file: (h, w), or with a channel of its own before or behind."""
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DecodeError(f"the .npy file is damaged, fetch it again: {' '.join(str(error).split())}") from error
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[0] if values.shape[0] == 1 else values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise DecodeError(f"a depth map holds one number a pixel, this array is {values.dtype} of shape {values.shape}")
+    depths: NDArray[np.float32] = values.astype(np.float32)
+    return depths
 
 
 def require_labels(mode: str, coding: str) -> None:

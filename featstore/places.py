@@ -7,11 +7,24 @@ from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from .errors import InputError
+from .listing import Listing, status_of
 from .remote import RemotePath
+from .transport import READ_ONLY
 
-__all__ = ["as_remote", "images_folder", "is_url", "joined", "listed", "path_of", "placed", "stored_path"]
+__all__ = [
+    "as_remote",
+    "images_folder",
+    "is_url",
+    "joined",
+    "listed",
+    "listed_source",
+    "path_of",
+    "placed",
+    "stored_path",
+]
 
-TABLES = (".txt", ".csv", ".tsv", ".parquet", ".tar", ".mat")
+CONTAINERS = (".parquet", ".tar", ".mat")
+SOURCES = (".txt", ".csv", ".tsv", *CONTAINERS)
 """How files end that can be a data set's source themselves."""
 
 WHERE = (
@@ -45,7 +58,7 @@ def stored_path(text: str) -> Path:
 def images_folder(source: str | Path) -> Path:
     """Return the folder that the paths of a data set's images begin in: its source, or the one that the source file is in."""
     place = stored_path(source) if isinstance(source, str) else source
-    return place.parent if place.name.lower().endswith(TABLES) and not place.is_dir() else place
+    return place.parent if place.name.lower().endswith(SOURCES) and not place.is_dir() else place
 
 
 def joined(folder: str, path: str) -> str:
@@ -89,3 +102,19 @@ def listed(path: Path) -> Path:
     """Return the same place; a remote one with a listing of all below it, from which it answers what is there."""
     remote = as_remote(path)
     return path if remote is None else cast(Path, remote.listed())
+
+
+def listed_source(source: Path) -> Path:
+    """Return a data set's source with a listing; one that is a file with that of its folder, where servers list folders.
+
+    A file of images on another server has a listing of its own alone, so that it is not asked about at every image.
+    """
+    remote = as_remote(source)
+    if remote is None or images_folder(source) == source:
+        return listed(source)
+    if remote.protocol not in READ_ONLY:
+        return listed(source.parent) / source.name
+    if remote.name.lower().endswith(CONTAINERS):
+        alone = Listing(remote.parent.url, {remote.url: status_of(remote.info())})
+        return cast(Path, RemotePath(remote.url, alone))
+    return source

@@ -123,7 +123,7 @@ def record(
         raise InputError(f"{dataset} was indexed by another process meanwhile: run the command again")
     compare(connection, dataset, staged)
     images, added, changed = connection.execute(
-        "SELECT count(*), count_if(added), count_if(changed) FROM fresh"
+        "SELECT count(*), coalesce(count_if(added), 0), coalesce(count_if(changed), 0) FROM fresh"
     ).fetchall()[0]
     removed = connection.execute("SELECT count(*) FROM gone").fetchall()[0][0]
     fresh = bool(added or changed or removed or not before.revision or before.source != about["source"])

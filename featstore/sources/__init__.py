@@ -13,8 +13,12 @@ from .demo import DemoSource
 from .folder import FolderSource
 from .frames import FramesSource
 from .imagenet import ImagenetSource
+from .named import ListSource
+from .nyu import NyuSource
+from .parquet import ParquetSource
 from .plugins import PlugIn, load_all, plug_ins
 from .voc import VocSource
+from .webdataset import WebDatasetSource
 
 __all__ = ["LAYOUTS", "PlugIn", "Source", "available", "detect", "get", "names", "nothing_found"]
 
@@ -24,7 +28,11 @@ BUILT_IN: tuple[Source, ...] = (
     Ade20kSource(),
     CocoSource(),
     ImagenetSource(),
+    NyuSource(),
     FramesSource(),
+    WebDatasetSource(),
+    ParquetSource(),
+    ListSource(),
     FolderSource(),
     DemoSource(),
 )
@@ -32,6 +40,7 @@ BUILT_IN: tuple[Source, ...] = (
 
 LAYOUTS: dict[str, Source] = {source.layout: source for source in BUILT_IN}
 FALLBACK = FolderSource.layout
+FILES = "a .tar, .parquet or .mat with images, or a .txt, .csv, .tsv or .parquet that names them"
 
 
 def ignore(line: str) -> None:
@@ -63,11 +72,13 @@ def get(layout: str) -> Source:
 
 
 def detect(folder: Path, tell: Callable[[str], object] = ignore) -> Source:
-    """Return the reader that fits a folder; other packages are asked where no layout of featstore's own fits.
+    """Return the reader that fits a folder or a file; other packages are asked where no layout of featstore's own fits.
 
-    ``tell`` gets a line for each of them that fails. Raises SourceError where the folder is missing.
+    ``tell`` gets a line for each of them that fails. Raises SourceError where it is missing, or a file that none reads.
     """
-    require_folder(folder)
+    alone = folder.is_file()
+    if not alone:
+        require_folder(folder)
     for source in available(tell):
         try:
             if source.layout != FALLBACK and source.detect(folder):
@@ -76,4 +87,6 @@ def detect(folder: Path, tell: Callable[[str], object] = ignore) -> Source:
             if not isinstance(source, PlugIn):
                 raise
             tell(str(error))
+    if alone:
+        raise SourceError(f"{folder} is a file that no layout reads: give the folder that holds the images, or {FILES}")
     return LAYOUTS[FALLBACK]
