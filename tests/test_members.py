@@ -8,10 +8,9 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-from PIL import Image
+from shelves import as_files, make_mat, make_parquet, make_tar
 
 from featstore import members
 from featstore.errors import DecodeError
@@ -26,40 +25,15 @@ parquet = pytest.importorskip("pyarrow.parquet")
 LONG = "a-name-longer-than-a-header-has-room-for/" * 4 + "é.bin"
 
 
-def make_tar(path: Path, files: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> Path:
-    with tarfile.open(path, "w", format=form) as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
 def random_files(count: int = 40) -> dict[str, bytes]:
     drawn = np.random.default_rng(5)
     return {f"./d/{n:03d}.bin": drawn.bytes(int(drawn.integers(0, 3000))) for n in range(count)} | {LONG: b"long"}
 
 
-def make_parquet(path: Path, values: list[bytes], group: int = 7) -> Path:
-    structs = [{"bytes": value, "path": f"{n}.jpg"} for n, value in enumerate(values)]
-    table = pyarrow.table({"image": structs, "plain bytes": values, "label": list(range(len(values)))})
-    parquet.write_table(table, path, row_group_size=group)
-    return path
-
-
-def make_mat(path: Path, count: int = 3) -> dict[str, np.ndarray]:
-    """Write arrays as MATLAB does: (H, W, 3, N) there is (N, 3, W, H) in the file."""
-    drawn = np.random.default_rng(2)
-    arrays = {
-        "images": drawn.integers(0, 256, (6, 8, 3, count), dtype=np.uint8),
-        "labels": drawn.integers(0, 895, (6, 8, count), dtype=np.uint16),
-        "instances": drawn.integers(0, 9, (6, 8, count), dtype=np.uint8),
-        "depths": drawn.random((6, 8, count)).astype(np.float32) * 10,
-    }
-    with h5py.File(path, "w") as file:
-        for name, values in arrays.items():
-            file.create_dataset(name, data=values.T, compression="gzip", chunks=(1, *values.T.shape[1:]))
-    return arrays
+def shelved(path: Path, values: list[bytes], group: int = 7) -> Path:
+    return make_parquet(
+        path, {"image": as_files(values), "plain bytes": values, "label": list(range(len(values)))}, group
+    )
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -90,7 +64,7 @@ def test_links_and_names_that_come_twice_are_as_tar_extracts_them(tmp_path: Path
 def test_threads_read_what_one_reads(tmp_path: Path) -> None:
     files = random_files(200)
     tar = make_tar(tmp_path / "a.tar", files)
-    table = make_parquet(tmp_path / "a.parquet", list(files.values()))
+    table = shelved(tmp_path / "a.parquet", list(files.values()))
     wanted = [(f"{tar}::{name}", data) for name, data in files.items()]
     wanted += [(f"{table}::{row}/image", data) for row, data in enumerate(files.values())]
     order = np.random.default_rng(0).permutation(len(wanted) * 3) % len(wanted)
@@ -102,7 +76,7 @@ def test_threads_read_what_one_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["image", "plain bytes"])
 def test_every_row_of_a_parquet_file_is_what_was_put_in(tmp_path: Path, column: str) -> None:
     values = [bytes([n]) * (n + 1) for n in range(30)]
-    table = make_parquet(tmp_path / "a [1]*'.parquet", values)
+    table = shelved(tmp_path / "a [1]*'.parquet", values)
     for row, value in enumerate(values):
         assert read_bytes(f"{table}::{row}/{column}") == value
         assert read_status(f"{table}::{row}/{column}").st_mtime_ns == table.stat().st_mtime_ns
@@ -130,7 +104,7 @@ def test_what_is_behind_a_url_is_read_there(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
     files = random_files(20)
     make_tar(tmp_path / "a.tar", files)
-    make_parquet(tmp_path / "a.parquet", list(files.values()))
+    shelved(tmp_path / "a.parquet", list(files.values()))
     make_mat(tmp_path / "a.mat")
     place = path_of(f"memory://{uuid.uuid4().hex}")
     for name in ("a.tar", "a.parquet", "a.mat"):
@@ -169,7 +143,7 @@ def test_files_that_bear_such_names_are_files(tmp_path: Path) -> None:
 def test_a_fork_reads_on(tmp_path: Path) -> None:
     files = random_files(10)
     tar = make_tar(tmp_path / "a.tar", files)
-    table = make_parquet(tmp_path / "a.parquet", list(files.values()))
+    table = shelved(tmp_path / "a.parquet", list(files.values()))
     assert read_bytes(f"{tar}::{LONG}") == read_bytes(f"{table}::10/image") == b"long"
     child = os.fork()
     if not child:
@@ -209,9 +183,9 @@ def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
     assert "c.tar is not a tar file" in told(f"{tmp_path}/c.tar::x")
     (tmp_path / "d.tar").write_bytes(gzip.compress(broken.read_bytes()))
     assert "decompress it (gzip -d)" in told(f"{tmp_path}/d.tar::x")
-    table = cut(make_parquet(tmp_path / "a.parquet", list(files.values())), 0.7)
+    table = cut(shelved(tmp_path / "a.parquet", list(files.values())), 0.7)
     assert told(f"{table}::0/image") == "a.parquet is cut off, or no Parquet file: fetch it again"
-    make_parquet(tmp_path / "b.parquet", list(files.values()))
+    shelved(tmp_path / "b.parquet", list(files.values()))
     assert "holds no row 9" in told(f"{tmp_path}/b.parquet::9/image")
     assert "a column label of images" in told(f"{tmp_path}/b.parquet::1/label")
     (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(128) + b"\0" * 64)
@@ -223,7 +197,7 @@ def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_a_damaged_row_group_leaves_the_others(tmp_path: Path) -> None:
     values = [np.random.default_rng(n).bytes(3000) for n in range(8)]
-    table = make_parquet(tmp_path / "a.parquet", values, group=4)
+    table = shelved(tmp_path / "a.parquet", values, group=4)
     whole = parquet.ParquetFile(table).metadata.row_group(1).column(0)
     with table.open("r+b") as file:
         file.seek(whole.data_page_offset)
@@ -238,4 +212,3 @@ def test_the_file_around_is_told_for_workers_to_look_for(tmp_path: Path) -> None
     assert members.container_of(str(tmp_path / "x.jpg")) == str(tmp_path / "x.jpg")
     with pytest.raises(FileNotFoundError):
         read_bytes(f"{tmp_path}/gone.tar::x")
-    assert Image.init() is not None
