@@ -95,8 +95,8 @@ def default_size(model: nn.Module, patch: int) -> tuple[int, int]:
 
 
 def takes_any_size(model: nn.Module) -> bool:
-    """Whether a model takes other input sizes than its own."""
-    return hasattr(model, "set_input_size")
+    """Whether a model takes other input sizes than its own; SAM's resamples its positions as it runs, without rotary ones."""
+    return hasattr(model, "set_input_size") or (hasattr(model, "neck") and getattr(model, "rope_global", None) is None)
 
 
 def check_layer(layer: int | None, model: nn.Module) -> int:

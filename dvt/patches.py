@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .architecture import takes_any_size
 from .errors import BackboneError
 
 __all__ = ["centres_along", "check_fit", "check_stride", "grid_of", "resize_input"]
@@ -61,10 +62,11 @@ def resize_input(model: nn.Module, size: tuple[int, int], patch: int, stride: in
     if stride != patch:
         check_overlap(model, patch, timm_name)
     if tuple(embed.img_size or ()) != whole:
-        if not hasattr(model, "set_input_size"):
+        if not takes_any_size(model):
             own = "x".join(map(str, embed.img_size))
             raise BackboneError(f"{timm_name} takes no other input size than its own {own}")
-        model.set_input_size(img_size=whole)  # type: ignore[operator]
+        resized: Any = model if hasattr(model, "set_input_size") else embed
+        resized.set_input_size(img_size=whole)
     if stride != patch:
         overlap(model, size, patch, stride)
 

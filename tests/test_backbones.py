@@ -24,7 +24,7 @@ def test_the_table_tells_what_a_backbone_is(capsys: pytest.CaptureFixture[str]) 
         "256",
         "12",
         "1024",
-        "1024*",
+        "1024",
         "64×64",
         "0",
         "90",
@@ -33,6 +33,11 @@ def test_the_table_tells_what_a_backbone_is(capsys: pytest.CaptureFixture[str]) 
     ]
     assert out.splitlines()[2].split() == row
     assert out.endswith("1 backbone, the weights of 0 here\n")
+
+
+def test_a_size_that_cannot_be_changed_has_an_asterisk(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "cait_xxs24_224*", "--all")
+    assert out.splitlines()[2].split()[4:7] == ["224", "224*", "14×14"]
 
 
 def test_json_has_every_fact(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def test_facts_are_those_of_a_backbone_that_computes(name: str) -> None:
     found = describe_backbone(name)
     backbone = Backbone.create(name, weights="random", device="cpu", input_size=(2 * found.patch, 2 * found.patch))
     assert (found.patch, found.width, found.depth) == (backbone.patch, backbone.width, backbone.depth)
-    assert (found.prefix_tokens, found.any_size) == (backbone.prefix_tokens, backbone.resizable)
+    assert (found.prefix_tokens, found.any_size) == (backbone.prefix_tokens, True)
     assert (found.mean, found.std, found.interpolation) == (backbone.mean, backbone.std, backbone.interpolation)
     assert found.parameters == sum(p.numel() for p in timm.create_model(name, num_classes=0).parameters())
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dvt import Backbone
@@ -20,8 +21,15 @@ FAMILIES: dict[str, tuple[str, tuple[int, int], dict[str, Any]]] = {
     "norm before the blocks": ("vit_base_patch16_clip_224", (32, 48), {"embed_dim": 96, "num_heads": 2}),
     "rotary": ("eva02_tiny_patch14_224", (28, 42), {}),
     "rotary, centred, registers": ("vit_small_patch16_dinov3", (32, 48), {}),
+    "rotary, gated": ("vit_huge_plus_patch16_dinov3_qkvb", (48, 32), {"embed_dim": 48, "num_heads": 2}),
+    "rotary, for dense features": ("vit_pe_spatial_base_patch16_512", (32, 48), {"embed_dim": 48, "num_heads": 2}),
     "rotary, mixed": ("vit_small_patch16_rope_mixed_224", (32, 48), {}),
     "bias of distance": ("beit_base_patch16_224", (32, 48), {"embed_dim": 96, "num_heads": 2}),
+    "I-JEPA": ("vit_huge_patch14_gap_224", (28, 42), {"embed_dim": 48, "num_heads": 2}),
+    "windows, sizes that are none of theirs": (
+        *("samvit_base_patch16", (256, 80)),
+        {"embed_dim": 48, "num_heads": 2, "neck_chans": 32, "global_attn_indexes": (1,)},
+    ),
     "bias of distance, no prefix tokens": ("test_vit_relpos", (32, 48), {}),
     "windows and a neck": ("samvit_base_patch16_224", (224, 224), {"embed_dim": 48, "num_heads": 2, "neck_chans": 32}),
     "class token joins later": ("cait_xxs24_224", (224, 224), {}),
@@ -45,6 +53,9 @@ def by_hand(model: Any, x: Tensor, layer: int, norm: bool) -> Tensor:
         x = torch.cat([model.cls_token.expand(len(x), -1, -1), x], dim=1)
         x = x if model.pos_embed is None else x + model.pos_embed
     elif kind == "VisionTransformerSAM":
+        if model.pos_embed is not None:  # a table of the pretraining's grid
+            table = model.pos_embed.permute(0, 3, 1, 2)
+            x = x + F.interpolate(table, x.shape[1:3], mode="bicubic", antialias=True).permute(0, 2, 3, 1)
         x, last = model.norm_pre(x), lambda tokens: model.neck(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     elif kind == "Cait":
         x = x + model.pos_embed

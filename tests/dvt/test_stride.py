@@ -18,9 +18,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "class token without position": ("deit3_small_patch16_224", {}),
     "norm before the blocks": ("vit_base_patch16_clip_224", {"embed_dim": 96, "num_heads": 2}),
     "any size": ("test_vit", {}),
+    "I-JEPA": ("vit_huge_patch14_gap_224", {"embed_dim": 96, "num_heads": 2}),
     "rotary": ("eva02_tiny_patch14_224", {}),
     "rotary, from one": ("vit_pe_core_tiny_patch16_384", {}),
     "rotary, centred": ("vit_small_patch16_dinov3", {}),
+    "rotary, gated": ("vit_huge_plus_patch16_dinov3", {"embed_dim": 96, "num_heads": 2}),
+    "rotary, for dense features": ("vit_pe_spatial_base_patch16_512", {"embed_dim": 96, "num_heads": 2}),
     "rotary, mixed": ("vit_small_patch16_rope_mixed_ape_224", {}),
     "bias of distance": ("beit_base_patch16_224", {"embed_dim": 96, "num_heads": 2}),
 }
@@ -171,7 +174,7 @@ def test_the_recipe_holds_the_stride_and_is_as_before_without_overlap() -> None:
         ("test_vit", (8, 64), 8, "16x64 fits$"),
         ("test_vit", (33, 64), None, "no multiple of the patch .16.: 32x64 is"),
         ("samvit_base_patch16_224", (224, 224), 8, "samvit_base_patch16_224 takes no other stride than its patch"),
-        ("samvit_base_patch16_224", (112, 224), None, "no other input size than its own 224x224"),
+        ("cait_xxs24_224", (112, 224), None, "no other input size than its own 224x224"),
     ],
 )
 def test_what_does_not_fit_is_told_with_what_would(name: str, size: Any, stride: int | None, words: str) -> None:
