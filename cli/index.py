@@ -57,7 +57,7 @@ def report_index(report: IndexReport) -> None:
         f"{plural(report.hashed, 'file')} read"
     )
     for note in report.notes:
-        click.echo(f"  not asked: {note}", err=True)
+        click.echo(f"  note: {note}", err=True)
     for problem in report.problems[:SHOWN]:
         click.echo(f"  {problem.step}: {problem.path}: {problem.error}", err=True)
     if len(report.problems) > SHOWN:

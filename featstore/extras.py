@@ -100,7 +100,8 @@ class Extras:
             if self.wanted.image:
                 item["image"] = self.read_image(geometry, target, self.located(self.images, place))[:, *window]
             if self.wanted.mask:
-                mask = nearest(geometry, target, self.located(self.masks, place), self.read_mask)
+                path = self.located(self.masks, place)
+                mask = nearest(geometry, target, path, partial(self.read_mask, path=path))
                 item["mask"] = torch.from_numpy(mask.astype(np.int64))[window]
             if self.wanted.depth:
                 depth = nearest(geometry, target, self.located(self.depths, place), read_depth)

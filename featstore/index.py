@@ -34,7 +34,7 @@ Told = tuple[str, list[Problem], int, int]
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What indexing found; counts are images. ``notes`` are layouts of other packages that could not be asked."""
+    """What indexing found; counts are images. ``notes`` tell of layouts that may have been meant."""
 
     dataset: str
     layout: str

@@ -1,6 +1,7 @@
 """Label masks and depth maps: values as they are, never colours."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,11 @@ def probe_mask(data: bytes, coding: str = INDEX) -> ImageInfo:
     return info
 
 
-def read_mask(data: bytes, coding: str = INDEX) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_mask(data: bytes, coding: str = INDEX, path: Path | None = None) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return (h, w) label indices: a palette's or grey file's values as stored; 16-bit files as uint16.
 
-    ``coding`` says how a colour file holds them, as `datasets.mask_coding` does. EXIF orientation is applied, so that a mask
+    ``coding`` says how a colour file holds them, as `datasets.mask_coding` does; ``path`` is the file's place, which
+    ``panoptic`` needs. EXIF orientation is applied, so that a mask
     lies on its image as ``decode`` returns it. Raises DecodeError for a colour file where no coding says what its colours
     mean, and for what ``decode`` refuses.
     """
@@ -34,7 +36,7 @@ def read_mask(data: bytes, coding: str = INDEX) -> NDArray[np.uint8] | NDArray[n
         require_labels(image.mode, coding)
         labels = upright(image)
         if coding != INDEX:
-            return CODINGS[coding](np.array(labels, dtype=np.uint8))
+            return CODINGS[coding](np.array(labels, dtype=np.uint8), path)
         return np.array(labels, dtype=np.uint8) if labels.mode in EIGHT_BIT else sixteen_bit(labels)
 
 

@@ -13,6 +13,7 @@ from .demo import DemoSource
 from .folder import FolderSource
 from .frames import FramesSource
 from .imagenet import ImagenetSource
+from .levels import nearby
 from .named import ListSource
 from .nyu import NyuSource
 from .parquet import ParquetSource
@@ -40,6 +41,9 @@ BUILT_IN: tuple[Source, ...] = (
 
 LAYOUTS: dict[str, Source] = {source.layout: source for source in BUILT_IN}
 FALLBACK = FolderSource.layout
+BY_FOLDERS = ("davis", "voc", "ade20k", "coco", "imagenet", "nyu")
+"""Layouts that the names of folders give away, to be looked for above and below one that is read as a mere folder."""
+
 FILES = "a .tar, .parquet or .mat with images, or a .txt, .csv, .tsv or .parquet that names them"
 
 
@@ -74,7 +78,8 @@ def get(layout: str) -> Source:
 def detect(folder: Path, tell: Callable[[str], object] = ignore) -> Source:
     """Return the reader that fits a folder or a file; other packages are asked where no layout of featstore's own fits.
 
-    ``tell`` gets a line for each of them that fails. Raises SourceError where it is missing, or a file that none reads.
+    ``tell`` gets a line for each of them that fails, and one where the folder above or below is likely meant. Raises
+    SourceError where it is missing, or a file that none reads.
     """
     alone = folder.is_file()
     if not alone:
@@ -89,4 +94,6 @@ def detect(folder: Path, tell: Callable[[str], object] = ignore) -> Source:
             tell(str(error))
     if alone:
         raise SourceError(f"{folder} is a file that no layout reads: give the folder that holds the images, or {FILES}")
+    for line in nearby(folder, [LAYOUTS[name] for name in BY_FOLDERS]):
+        tell(line)
     return LAYOUTS[FALLBACK]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from featstore.errors import SourceError
+from featstore.errors import DecodeError, SourceError
+from featstore.panoptic import json_beside, segments_of
 from featstore.records import ImageRecord, Meaning, Problem
 
 from .base import is_text, nothing_found, unreadable_name
@@ -40,7 +41,7 @@ class CocoSource:
     """Images are called by their file names without ending (below the part where two parts share one).
 
     Boxes are edges [pixels], xmin + width and ymin + height; those of crowds (``iscrowd``) are ``difficult``. Masks are those
-    of COCO-Stuff; the panoptic ones are instances.
+    of COCO-Stuff where these are there, else the panoptic ones, which are instances in either case.
     """
 
     layout = "coco"
@@ -61,14 +62,23 @@ class CocoSource:
         parts = parts_of(base, "" if base == folder else f"{base.name}/")
         shared = Counter(stem_of(path) for part in parts for path in part.paths)
         twice = {stem for stem, count in shared.items() if count > 1}
+        stuff = any(part.stuff for part in parts)
         for part in parts:
-            yield from read_part(folder, base, part, twice)
+            yield from read_part(folder, base, part, twice, panoptic=not stuff and with_json(folder, part))
         if not shared:
             raise nothing_found(folder, self)
 
     def meaning(self, folder: Path) -> Meaning:
-        """Return COCO-Stuff's names: label n is category n + 1."""
-        return Meaning(STUFF_AND_THINGS, (UNLABELLED,))
+        """Return COCO-Stuff's names: label n is category n + 1. Labels of panoptic pictures are categories, 0 for none."""
+        base = settle(folder, self, fits)
+        parts = parts_of(base, "" if base == folder else f"{base.name}/")
+        told = next((part for part in parts if with_json(folder, part)), None)
+        if told is None or any(part.stuff for part in parts):
+            return Meaning(STUFF_AND_THINGS, (UNLABELLED,))
+        try:
+            return Meaning(segments_of(folder / told.panoptic).classes, (0,), "panoptic")
+        except DecodeError as error:
+            raise SourceError(str(error)) from error
 
 
 def fits(folder: Path) -> bool:
@@ -117,8 +127,16 @@ def stem_of(path: str) -> str:
     return path.rpartition(".")[0]
 
 
-def read_part(folder: Path, base: Path, part: Part, twice: set[str]) -> Iterator[ImageRecord | Problem]:
-    """Yield the images of one part; ``twice`` are names that several parts or endings share."""
+def with_json(folder: Path, part: Part) -> bool:
+    """Whether a part has panoptic pictures whose labels are known."""
+    return bool(part.panoptic) and json_beside(folder / part.panoptic) is not None
+
+
+def read_part(folder: Path, base: Path, part: Part, twice: set[str], panoptic: bool) -> Iterator[ImageRecord | Problem]:
+    """Yield the images of one part; ``twice`` are names that several parts or endings share.
+
+    ``panoptic`` says that its panoptic pictures are its masks.
+    """
     file = instance_files(base).get(part.name)
     told = read_instances(base / "annotations" / file) if file else Instances()
     yield from (Problem(f"annotations/{file}", "annotation", line) for line in told.wrong)
@@ -128,8 +146,8 @@ def read_part(folder: Path, base: Path, part: Part, twice: set[str]) -> Iterator
     words = f"images of {file} are not here: fetch or extract them"
     yield from unmatched(part.at, "image", absent, len(told.names), words)
     stuff = by_stem(folder / part.stuff, PNG) if part.stuff else {}
-    panoptic = by_stem(folder / part.panoptic, PNG) if part.panoptic else {}
-    for where, masks in ((part.stuff, stuff), (part.panoptic, panoptic)):
+    segments = by_stem(folder / part.panoptic, PNG) if part.panoptic else {}
+    for where, masks in ((part.stuff, stuff), (part.panoptic, segments)):
         bare = {stem_of(path) for path in part.paths} - masks.keys() if masks else set()
         yield from unmatched(where, "mask", bare, len(part.paths), f"images of {part.at} have no mask here")
     split = SPLIT.match(part.name)
@@ -146,12 +164,13 @@ def read_part(folder: Path, base: Path, part: Part, twice: set[str]) -> Iterator
             )
             continue
         taken.add(image_id)
+        shown = f"{part.panoptic}/{segments[stem][0]}" if stem in segments else None
         yield ImageRecord(
             image_id,
             f"{part.at}/{path}",
             split=split[1] if split else None,
             splits=(f"coco/{part.name}",),
-            mask_path=f"{part.stuff}/{stuff[stem][0]}" if stem in stuff else None,
-            instance_path=f"{part.panoptic}/{panoptic[stem][0]}" if stem in panoptic else None,
+            mask_path=f"{part.stuff}/{stuff[stem][0]}" if stem in stuff else shown if panoptic else None,
+            instance_path=shown,
             objects=told.objects_of(numbers.get(path)),
         )

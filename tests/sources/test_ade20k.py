@@ -85,7 +85,14 @@ def test_a_folder_too_deep_is_led_to_the_right_one(tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "again")
     with pytest.raises(SourceError, match=r"one of its sub-folders: ADEChallengeData2016, again$"):
         read(tmp_path)
-    assert sources.detect(tmp_path).layout == "folder"
+    told: list[str] = []
+    for folder in (tmp_path, base / "images" / "training"):
+        assert sources.detect(folder, told.append).layout == "folder"
+    assert [line.split(":")[0] for line in told] == [
+        f"{base} is of layout ade20k",
+        f"{tmp_path / 'again'} is of layout ade20k",
+        f"{base / 'images' / 'training'} is a part of {base}, of layout ade20k",
+    ]
 
 
 def box(name: str, number: int, x: object, y: object, level: int = 0, **more: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trees
 from bad_images import encoded
@@ -13,7 +14,9 @@ from PIL import Image
 from trees import write, write_mask, write_photo
 
 from featstore import sources
-from featstore.errors import SourceError
+from featstore.errors import DecodeError, SourceError
+from featstore.masks import read_mask
+from featstore.panoptic import segments_of
 from featstore.sources.coco_names import STUFF_AND_THINGS
 
 CLASSES = {1: "person", 18: "dog", 90: "toothbrush"}
@@ -180,3 +183,51 @@ def test_panoptic_pictures_are_instances(tmp_path: Path) -> None:
     assert problems == []
     assert [record.instance_path is not None for record in records.values()] == [True] * 3 + [False] * 3
     assert records[f"{2:012d}"].instance_path == f"annotations/panoptic_train2017/{2:012d}.png"
+
+
+def test_without_coco_stuff_panoptic_pictures_are_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels against a loop over pixels that looks each colour up in the JSON."""
+    monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    base = make_coco(tmp_path)
+    shutil.rmtree(base / "stuffthingmaps")
+    chance = np.random.default_rng(5)
+    told: dict[str, Any] = {"annotations": [], "categories": [{"id": n, "name": CLASSES[n]} for n in CLASSES]}
+    pictures = {}
+    for number in (3, 1, 2):
+        colours = np.zeros((4, 3), np.uint8)
+        colours[1:] = chance.integers(0, 256, (3, 3))
+        pictures[f"{number:012d}"] = picture = colours[chance.integers(0, 4, (6, 8))]
+        ids = [int(c[0]) + 256 * int(c[1]) + 65536 * int(c[2]) for c in colours[1:]]
+        segments = [{"id": i, "category_id": c, "bbox": [0, 0, 1, 1]} for i, c in zip(ids, CLASSES, strict=True)]
+        told["annotations"].append({"file_name": f"{number:012d}.png", "image_id": number, "segments_info": segments})
+        write(
+            base / "annotations" / "panoptic_train2017" / f"{number:012d}.png", encoded(Image.fromarray(picture), "PNG")
+        )
+    write(base / "annotations" / "panoptic_train2017.json", json.dumps(told))
+    records, problems = trees.read("coco", base)
+    assert problems == []
+    meaning = sources.get("coco").meaning(base)
+    assert (meaning.mask_coding, meaning.mask_ignored) == ("panoptic", (0,))
+    assert meaning.mask_classes is not None
+    assert {n: meaning.mask_classes[n] for n in (*CLASSES, 0, 2)} == {**CLASSES, 0: "unlabelled", 2: ""}
+    for again in (False, True):
+        segments_of.cache_clear()
+        for stem, picture in pictures.items():
+            own = next(e for e in told["annotations"] if e["file_name"].startswith(stem))["segments_info"]
+            lookup = {0: 0} | {entry["id"]: entry["category_id"] for entry in own}
+            expected = [[lookup[int(r) + 256 * int(g) + 65536 * int(b)] for r, g, b in row] for row in picture]
+            assert records[stem].mask_path == records[stem].instance_path
+            path = base / str(records[stem].mask_path)
+            assert read_mask(path.read_bytes(), "panoptic", path).tolist() == expected
+        assert len(list((tmp_path / "cache" / "panoptic").glob("*.npz"))) == 1, again
+    path = base / str(records[f"{1:012d}"].mask_path)
+    with pytest.raises(DecodeError, match="segments that the JSON beside it does not name"):
+        read_mask(encoded(Image.new("RGB", (3, 3), (1, 1, 1)), "PNG"), "panoptic", path)
+    with pytest.raises(DecodeError, match="does not name this one"):
+        read_mask(path.read_bytes(), "panoptic", path.with_name("other.png"))
+    with pytest.raises(DecodeError, match="without its place"):
+        read_mask(path.read_bytes(), "panoptic")
+    (base / "annotations" / "panoptic_train2017.json").write_text("{")
+    segments_of.cache_clear()
+    with pytest.raises(SourceError, match=r"panoptic_train2017\.json is cut off"):
+        sources.get("coco").meaning(base)

@@ -137,7 +137,7 @@ def test_a_broken_package_is_one_line_and_disturbs_no_other(
     assert stop.value.code == 0
     streams = capsys.readouterr()
     assert "indexed plain (folder)" in streams.out
-    assert streams.err.count("not asked: package ") == len(BROKEN)
+    assert streams.err.count("note: package ") == len(BROKEN)
     with cli.commands["index"].make_context("index", ["x"]) as context:
         assert context.get_help().count("Not available: package ") == len(BROKEN)
     assert isinstance(cli.commands["index"], click.Command)
