@@ -200,3 +200,10 @@ def test_real_images_of_the_full_release(shared: Path) -> None:
                 max(b.ymax for b in own),
             )
             assert np.abs(np.array(bounds) - union).max() <= 3  # the release rounds, and what lies in front covers
+
+
+def test_behind_a_url_both_releases_are_the_same(tmp_path: Path, bucket: str) -> None:
+    make_challenge(tmp_path / "challenge")
+    make_full(tmp_path / "full")
+    for name in ("challenge", "full"):
+        trees.same_behind_url("ade20k", tmp_path / name, f"{bucket}/{name}")

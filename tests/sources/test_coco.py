@@ -231,3 +231,7 @@ def test_without_coco_stuff_panoptic_pictures_are_masks(tmp_path: Path, monkeypa
     segments_of.cache_clear()
     with pytest.raises(SourceError, match=r"panoptic_train2017\.json is cut off"):
         sources.get("coco").meaning(base)
+
+
+def test_behind_a_url_it_is_the_same(tmp_path: Path, bucket: str) -> None:
+    trees.same_behind_url("coco", make_coco(tmp_path), f"{bucket}/coco")

@@ -116,3 +116,7 @@ def test_real_frames(shared: Path) -> None:
     assert problems == []
     assert list(records) == [f"{number:05d}" for number in range(0, 57, 8)]
     assert {record.label for record in records.values()} == {None}
+
+
+def test_behind_a_url_it_is_the_same(tmp_path: Path, bucket: str) -> None:
+    trees.same_behind_url("davis", make_davis(tmp_path), f"{bucket}/davis")

@@ -123,3 +123,12 @@ def test_names_that_do_not_tell_the_class_stay_apart(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / FISH)
     with pytest.raises(SourceError, match="no image found"):
         trees.read("imagenet", tmp_path)
+
+
+def test_behind_a_url_it_is_the_same(tmp_path: Path, bucket: str) -> None:
+    make_train(tmp_path / "in")
+    make_val(tmp_path / "in")
+    write(
+        tmp_path / "in" / "LOC_val_solution.csv", f"ImageId,PredictionString\nILSVRC2012_val_00000001,{TENCH} 1 2 3 4\n"
+    )
+    trees.same_behind_url("imagenet", tmp_path / "in", f"{bucket}/in")

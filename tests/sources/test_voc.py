@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import trees
 from bad_images import make_voc
 
 from featstore import sources
@@ -300,3 +301,9 @@ def test_the_authors_list_chooses_exactly_their_images(shared: Path, tmp_path: P
     assert len(records) == len(kept) + 2
     told = next(p for p in problems if p.path == "VOCdevkit/voc_train.txt")
     assert told.error.startswith(f"{len(lines) - len(kept):,} of 20,474 images listed are not here")
+
+
+def test_behind_a_url_lists_of_paths_are_read_too(tmp_path: Path, bucket: str) -> None:
+    make_voc(tmp_path / "VOCdevkit", ("VOC2012",), images=3)
+    (tmp_path / "VOCdevkit" / "mine.txt").write_text("VOCdevkit/VOC2012/JPEGImages/2012_000001.jpg\n")
+    trees.same_behind_url("voc", tmp_path, f"{bucket}/voc")

@@ -6,6 +6,7 @@ from bad_images import encoded, photo
 from PIL import Image
 
 from featstore import sources
+from featstore.places import listed, path_of
 from featstore.records import ImageRecord, Problem
 
 
@@ -32,3 +33,22 @@ def write_photo(path: Path, width: int = 8, height: int = 6, seed: int = 0) -> P
 def write_mask(path: Path, value: int = 1, width: int = 8, height: int = 6) -> Path:
     """Write a grey mask of one label."""
     return write(path, encoded(Image.new("L", (width, height), value), "PNG"))
+
+
+def put(folder: Path, url: str) -> None:
+    """Copy a folder to a bucket with boto3."""
+    import boto3
+
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            boto3.client("s3").upload_file(str(path), bucket, f"{key}/{path.relative_to(folder).as_posix()}")
+
+
+def same_behind_url(layout: str, folder: Path, url: str) -> None:
+    """Assert that a layout is detected behind a URL, and tells the same of it as of the folder that was copied there."""
+    put(folder, url)
+    remote = listed(path_of(url))
+    assert sources.detect(remote).layout == layout
+    assert list(sources.get(layout).read(remote)) == list(sources.get(layout).read(folder))
+    assert sources.get(layout).meaning(remote) == sources.get(layout).meaning(folder)
