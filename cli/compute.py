@@ -12,6 +12,8 @@ from featstore.errors import InputError
 from featstore.places import path_of
 from featstore.working_copy import local_copy
 
+from .neighbours import NEIGHBOURS, make_neighbour, regridded
+
 if TYPE_CHECKING:
     from dvt import Backbone, FieldOptions, LstsqOptions, ViewOptions
 
@@ -60,6 +62,10 @@ class ComputeOptions:
     denoiser: str | None = None
     compiled: bool = False
     resize: str = "squash"
+    rasa_rounds: int = 9
+    register_neurons: int = 10
+    register_layer: int | None = None
+    neurons: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.clean_grid is not None and self.method != "stage1":
@@ -100,7 +106,10 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
 def make_decomposer(
     options: ComputeOptions, backbone: "Backbone", known: NDArray[np.float32] | None = None
 ) -> Decomposer:
-    """Return what computes the method chosen; ``known`` (H, W, C) is stage 1's prior artifact, or the artifact of stage 2."""
+    """Return what computes the method chosen; ``known`` (H, W, C) is stage 1's prior artifact, or the artifact of stage 2.
+
+    What it is for the methods of ``NEIGHBOURS`` is told there.
+    """
     import dvt
 
     base = at_one_size(options, backbone, known)
@@ -108,8 +117,7 @@ def make_decomposer(
         return base
 
     def at(other: "Backbone") -> Decomposer:
-        moved = None if known is None else dvt.resampled(dvt.as_map(known), other.grid).numpy()
-        return at_one_size(options, other, moved)
+        return at_one_size(options, other, regridded(options.method, known, backbone.grid, other.grid))
 
     buckets: Decomposer = dvt.Buckets(base, at)
     return buckets
@@ -122,6 +130,8 @@ def at_one_size(options: ComputeOptions, backbone: "Backbone", known: NDArray[np
     size = options.batch_size or (32 if backbone.device.type == "cuda" else 4)
     if options.method == "raw":
         return dvt.RawDecomposer(backbone, batch_size=size)
+    if options.method in NEIGHBOURS:
+        return make_neighbour(options, backbone, known, size)
     if options.method == "stage2":
         if options.denoiser is None or known is None:
             raise InputError("method stage2 needs a denoiser and its artifact")

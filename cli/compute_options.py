@@ -8,12 +8,13 @@ import click
 from . import devices
 from .denoisers import HELP
 from .model_options import model_options
+from .neighbours import NEIGHBOURS
 from .stage1_options import stage1_options
 
 __all__ = ["METHODS", "compute_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-METHODS = ("raw", "stage1", "stage2")
+METHODS = ("raw", "stage1", "stage2", *NEIGHBOURS)
 
 OPTIONS: tuple[Callable[[Any], Any], ...] = (
     model_options("backbone", "weights"),
@@ -38,9 +39,32 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--solver", type=click.Choice(["lstsq", "field"]), help="stage1: direct, or the paper's.  [default: lstsq]"
     ),
     click.option(
-        "--views", type=click.IntRange(min=1), metavar="N", help="stage1: crops to fit an image.  [default: 64]"
+        "--views",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="stage1: crops to fit an image; shift-mean: views, all told.  [default: 64; 10]",
     ),
     stage1_options(),
+    click.option(
+        "--rasa-rounds",
+        type=click.IntRange(min=1),
+        default=9,
+        metavar="N",
+        help="rasa: planes of directions to project out at most.",
+    ),
+    click.option(
+        "--register-neurons",
+        type=click.IntRange(min=1),
+        default=10,
+        metavar="N",
+        help="test-time-registers: hidden neurons to move to an extra token.",
+    ),
+    click.option(
+        "--register-layer",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="test-time-registers: block up to which they are looked for.  [default: that where outliers appear]",
+    ),
     click.option("--compile", "compiled", is_flag=True, help="stage2: run the denoiser through torch.compile."),
 )
 

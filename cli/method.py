@@ -17,6 +17,7 @@ from featstore.pooled import pool_artifact
 
 from .compute import ComputeOptions
 from .denoisers import artifact_of, images_through, locate
+from .neighbours import NEIGHBOURS, calibrated
 from .printing import plural
 from .stage1_options import OPTIONS
 
@@ -27,8 +28,11 @@ __all__ = ["Choice", "choose_method", "named_method"]
 
 MEASURE, NONE = "measure", "none"
 CROPS, ENOUGH = 512, 64  # crops to measure by, and images that a data set has before it is measured unasked
-STAGE1 = tuple(name for name in ("solver", "views", *OPTIONS) if name != "seed")  # which random weights have as well
-STAGE2 = ("denoiser", "compiled")
+# The methods that an option is of. Not the seed, which random weights have as well.
+OF: dict[str, tuple[str, ...]] = {name: ("stage1",) for name in ("solver", *OPTIONS) if name != "seed"}
+OF |= {"views": ("stage1", "shift-mean"), "denoiser": ("stage2",), "compiled": ("stage2",)}
+OF |= {"rasa_rounds": ("rasa",)}
+OF |= dict.fromkeys(("register_neurons", "register_layer"), ("test-time-registers",))
 SPELT = {"compiled": "compile"}
 
 
@@ -52,15 +56,18 @@ def named_method(chosen: dict[str, Any], context: click.Context) -> str | None:
     Raises UsageError where options of one method are given to another, which would not look at them.
     """
     given = {name for name in chosen if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    own = {"stage1": [name for name in STAGE1 if name in given], "stage2": [name for name in STAGE2 if name in given]}
+    meant = [OF[name][0] for name in OF if name in given and name != "compiled"]
     method: str | None = chosen["method"] or (
-        "stage2" if "denoiser" in given else "stage1" if {*own["stage1"], "seed"} & given else None
+        "stage2" if "denoiser" in given else meant[0] if meant else "stage1" if "seed" in given else None
     )
-    for other, names in own.items():
-        if method and other != method and names:
+    for others in dict.fromkeys(OF.values()):
+        names = [name for name in OF if name in given and OF[name] == others]
+        if method and method not in others and names:
             told = ", ".join(f"--{SPELT.get(name, name).replace('_', '-')}" for name in names)
             verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
-            raise click.UsageError(f"{told} {verb} of --method {other}, not of {method}: leave {them} out")
+            raise click.UsageError(
+                f"{told} {verb} of --method {' and '.join(others)}, not of {method}: leave {them} out"
+            )
     return method
 
 
@@ -75,6 +82,10 @@ def choose_method(
         compute = replace(compute, method="stage2")
     if compute.method == "stage2":
         return with_denoiser(root, dataset, compute, backbone, named, dry_run)
+    if compute.method in NEIGHBOURS:
+        size = batch_size(compute, backbone)
+        compute, known, told = calibrated(root, dataset, compute, backbone, size, dry_run)
+        return Choice(compute, known, prior=told)
     why = (
         ""
         if named

@@ -21,6 +21,7 @@ from . import options as shared
 from .compute import VIEWS, ComputeOptions, load_backbone, make_decomposer
 from .compute_options import compute_options
 from .method import Choice, choose_method
+from .neighbours import SHIFTS
 from .stage1_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ def reproduce_command(name: str, options: ComputeOptions, backbone: "Backbone", 
         given |= {"views": options.views or (None if options.faithful else VIEWS), "artifact_prior": choice.reference}
     elif options.seed:
         given["seed"] = options.seed
+    if options.method == "shift-mean":
+        given["views"] = options.views or SHIFTS
+    if options.method == "rasa":
+        given["rasa_rounds"] = options.rasa_rounds
+    if options.method == "test-time-registers":
+        given |= {"register_neurons": options.register_neurons, "register_layer": options.register_layer}
     if options.method == "stage2":
         given["denoiser"] = choice.reference
     given |= stored_as(store)

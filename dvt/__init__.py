@@ -20,7 +20,11 @@ from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
 from .position import PositionShare, chance_mic, position_mic, position_share
+from .position_mean import PositionMeanDecomposer
+from .rasa import RasaDecomposer, RasaOptions, fit_rasa
 from .raw import RawDecomposer, as_map, as_maps, raw_of
+from .registers import RegisterOptions, RegistersDecomposer, find_neurons
+from .shifted import ShiftMeanDecomposer, ShiftOptions
 from .stage1 import Stage1Decomposer
 from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
 from .tiled import crops_anywhere, mean_anywhere
@@ -48,10 +52,17 @@ __all__ = [
     "LstsqFit",
     "LstsqOptions",
     "Measured",
+    "PositionMeanDecomposer",
     "PositionShare",
     "Progress",
+    "RasaDecomposer",
+    "RasaOptions",
     "RawDecomposer",
+    "RegisterOptions",
+    "RegistersDecomposer",
     "Setting",
+    "ShiftMeanDecomposer",
+    "ShiftOptions",
     "SolverError",
     "Stage1Decomposer",
     "Stage2Decomposer",
@@ -75,7 +86,9 @@ __all__ = [
     "demo_weights_path",
     "describe_backbone",
     "find_backbones",
+    "find_neurons",
     "fit_field",
+    "fit_rasa",
     "inputs_near",
     "maximal_information",
     "mean_anywhere",

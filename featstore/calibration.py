@@ -1,4 +1,6 @@
-"""The artifact of stage 2, taken once for a denoiser and a backbone and kept, so that new images do not move it."""
+"""What is taken once of a sample of images and kept, so that new images do not move it: the artifact of stage 2, and
+others.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -29,20 +31,26 @@ SAMPLE = 512
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where the artifact (H, W, C) lies that a denoiser has for features of one recipe."""
+    """Where an array lies that was taken of a sample for features of one recipe: a denoiser's artifact (H, W, C), by its
+    digest.
+
+    For another method, ``kind`` says what it is, and ``denoiser`` is a digest of what else decided it.
+    """
 
     root: Path
     denoiser: str
     backbone: dict[str, Any]
+    kind: str = ""
 
     @property
     def path(self) -> Path:
         """Return the file's place."""
         own = Recipe.of({"backbone": self.backbone}).digest
-        return self.root / ".calibrations" / f"{self.denoiser[:12]}-{own[:12]}.npy"
+        kind = f"{self.kind}-" if self.kind else ""
+        return self.root / ".calibrations" / f"{kind}{self.denoiser[:12]}-{own[:12]}.npy"
 
     def load(self) -> NDArray[np.float32] | None:
-        """Return the artifact, None where it is not taken yet. Raises CorruptError."""
+        """Return the array, None where it is not taken yet. Raises CorruptError."""
         if not self.path.is_file():
             return None
         try:
@@ -54,7 +62,7 @@ class Calibration:
         return values
 
     def save(self, values: NDArray[np.float32]) -> None:
-        """Keep the artifact; raises StoreError."""
+        """Keep the array; raises StoreError."""
         with storing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(self.path, npy(values))

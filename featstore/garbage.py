@@ -15,6 +15,7 @@ from .notes import VERSION
 from .places import as_remote
 from .places import listed as listed_below
 from .query import restricted
+from .recipe import Recipe
 from .registry import PATTERN
 from .root import is_held
 from .sealing import PREFIX as TEMPORARY
@@ -76,7 +77,9 @@ class GarbagePlan:
 
 @dataclass(frozen=True)
 class Known:
-    """What the manifest says: shards by path, folders of versions and of removed ones, digests, denoisers."""
+    """What the manifest says: shards by path, folders of versions and of removed ones, digests, denoisers,
+    and the recipes' backbones, as names of calibrations have them.
+    """
 
     shards: frozenset[str]
     versions: frozenset[str]
@@ -84,6 +87,7 @@ class Known:
     digests: frozenset[str]
     runs: frozenset[str]
     denoisers: frozenset[str]
+    features: frozenset[str]
 
 
 def plan_garbage(root: Path, old_revisions: bool = False) -> GarbagePlan:
@@ -116,6 +120,7 @@ def read_known(connection: duckdb.DuckDBPyConnection) -> Known:
 
     folder = "dataset || '/' || backbone || '/' || left(digest, 12)"
     used = "SELECT recipe->>'$.method.denoiser' FROM manifest.versions WHERE recipe->>'$.method.denoiser' IS NOT NULL"
+    backbones = "SELECT DISTINCT recipe->'$.backbone' FROM manifest.versions"
     return Known(
         shards=column("SELECT path FROM manifest.shards"),
         versions=column(f"SELECT {folder} FROM manifest.versions"),
@@ -123,6 +128,7 @@ def read_known(connection: duckdb.DuckDBPyConnection) -> Known:
         digests=column("SELECT digest FROM manifest.versions"),
         runs=column("SELECT run FROM manifest.denoisers"),
         denoisers=column(f"SELECT digest FROM manifest.denoisers UNION {used}"),
+        features=frozenset(Recipe.of({"backbone": json.loads(one)}).digest[:12] for one in column(backbones)),
     )
 
 
@@ -208,9 +214,11 @@ def trainings(root: Path, tree: Tree, known: Known, left: list[tuple[str, str]])
 
 
 def calibrations(root: Path, tree: Tree, known: Known) -> Iterator[Garbage]:
-    """Yield artifacts kept for denoisers that are listed no more and that no version was cleaned with."""
+    """Yield what was taken for denoisers that are listed no more and that no version was cleaned with, or of other features."""
     for name in sorted(tree.get(CALIBRATIONS, ())):
-        own = name.split("-")[0]
-        if name.endswith(".npy") and not any(digest.startswith(own) for digest in known.denoisers):
+        own, *_, features = name.removesuffix(".npy").split("-")
+        of_denoiser = re.fullmatch(r"[0-9a-f]{12}", own) is not None
+        used = any(digest.startswith(own) for digest in known.denoisers) if of_denoiser else features in known.features
+        if name.endswith(".npy") and not used:
             told = "no version and no denoiser of the store has a use for it"
             yield Garbage("calibration", f"{CALIBRATIONS}/{name}", on_disk(root / CALIBRATIONS / name), told)

@@ -151,7 +151,7 @@ def stage1_version(root: Path, dataset: str, backbone: str, version: str | None)
     with restricted(root, dataset) as connection:
         if version is not None:
             found = find_version(connection, f"{dataset}/{backbone}/{version}")
-            if not found.method.startswith(("stage1", "imported")):
+            if not found.method.startswith(("stage1", "imported", "shift-mean")):
                 raise InputError(f"{found.name} is made by {found.method}: pairs to train on come from stage1")
             return found
         known = [one for one in list_versions(connection) if one.backbone == backbone]

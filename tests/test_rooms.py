@@ -54,6 +54,7 @@ def test_only_the_place_where_they_meet_imports_dvt() -> None:
         "denoisers.py",
         "environment.py",
         "method.py",
+        "neighbours.py",
         "reproduce.py",
         "train.py",
         "training.py",
