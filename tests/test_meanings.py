@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_images import encoded
+from bad_images import encoded, make_voc
+from fakes import make_folder
 from PIL import Image
 from readable import INPUT, Recipe
 from trees import write, write_mask, write_photo
 
 from featstore import FeatureDataset
+from featstore.annotations import meaning_of
 from featstore.build import build_version
 from featstore.index import index_dataset
 from featstore.plan import Request
+from featstore.records import Meaning
 from featstore.sources.voc import CLASSES
 
 HEIGHT, WIDTH = INPUT
@@ -80,11 +83,11 @@ def test_panoptic_pictures_are_read_with_the_json_beside_them(tmp_path: Path, mo
     assert (data[0]["mask"][:, WIDTH // 2 :] == 184).all()
 
 
-def test_names_of_voc_and_of_what_has_none(tmp_path: Path, readable: Path) -> None:
-    voc = FeatureDataset(readable, "voc", backbone="fake")
-    assert (voc.mask_classes, voc.mask_ignored) == (CLASSES, (255,))
-    pets = FeatureDataset(readable, "pets", backbone="fake")
-    assert (pets.mask_classes, pets.mask_ignored) == (None, ())
+def test_names_of_voc_and_of_what_has_none(tmp_path: Path) -> None:
+    index_dataset(tmp_path / "store", "voc", make_voc(tmp_path / "voc", ("VOC2007",)).folder)
+    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", count=1))
+    assert meaning_of(tmp_path / "store", "voc") == Meaning(CLASSES, (255,), "index")
+    assert meaning_of(tmp_path / "store", "pets") == Meaning()
 
 
 def test_a_mask_of_the_wrong_colours_is_left_out_with_its_reason(tmp_path: Path) -> None:
