@@ -35,7 +35,8 @@ def source_options(command: F) -> F:
         "--source",
         type=Place(),
         metavar="DIR",
-        help="Folder that holds the images, or a URL.  [default: where they were last time]",
+        help="Folder that holds the images, a tar, Parquet or .mat file of them, a table that names them; or a URL.  "
+        "[default: where they were last time]",
     )
     return source(layout(command))
 

@@ -135,6 +135,11 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return self.extras.meaning.mask_ignored or ()
 
     @property
+    def depth_metres(self) -> float | None:
+        """What one unit of ``depth`` is [m], so that ``item["depth"] * depth_metres`` is metres; None where nobody says."""
+        return self.extras.meaning.depth_metres
+
+    @property
     def object_classes(self) -> tuple[str, ...]:
         """Names of the classes that ``objects`` counts, of all images of the data set."""
         return self.extras.boxes.classes if self.extras.boxes else ()

@@ -1,7 +1,6 @@
 """Bytes and status of what a path names: a whole file, or one inside a tar, Parquet or MATLAB file (``train.tar::a.jpg``)."""
 
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -15,7 +14,6 @@ from .tar_members import normal, read_tar, tar_index
 __all__ = ["SEPARATOR", "MemberStatus", "container_of", "parted", "read_bytes", "read_status"]
 
 SEPARATOR = "::"
-INSIDE = re.compile(r"(.*?\.(tar|parquet|mat))::(.+)", re.IGNORECASE | re.DOTALL)
 READERS = {"tar": read_tar, "parquet": read_parquet, "mat": read_mat}
 
 
@@ -34,18 +32,29 @@ def parted(path: str | Path) -> tuple[Path, str, str] | None:
     text = path if isinstance(path, str) else str(path)
     if SEPARATOR not in text:
         return None
-    match = INSIDE.fullmatch(text)
-    if match is None:
+    split = split_at(text)
+    if split is None:
         return None
-    container, kind, member = match.groups()
+    container, kind, member = split
     remote = as_remote(stored_path(text) if isinstance(path, str) else path)
     if remote is not None:
         if remote.listing is not None and remote.url in remote.listing.files:
             return None
-        return cast(Path, RemotePath(container, remote.listing)), kind.lower(), member
+        return cast(Path, RemotePath(container, remote.listing)), kind, member
     if os.path.lexists(text) or os.path.isdir(container):  # noqa: PTH112
         return None
-    return Path(container), kind.lower(), member
+    return Path(container), kind, member
+
+
+def split_at(text: str) -> tuple[str, str, str] | None:
+    """Return what stands before and behind the first ``::`` that ends the name of a container, and its kind; else None."""
+    place = text.find(SEPARATOR)
+    while place >= 0:
+        kind = text[:place].rpartition(".")[2].lower()
+        if kind in READERS and text[place + len(SEPARATOR) :]:
+            return text[:place], kind, text[place + len(SEPARATOR) :]
+        place = text.find(SEPARATOR, place + 1)
+    return None
 
 
 def container_of(path: str) -> str:

@@ -217,8 +217,7 @@ def test_real_pairs_in_metres(tmp_path: Path) -> None:
     assert (report.layout, report.images, report.problems) == ("nyu", 10, ())
     build_version(root, Request("nyu", "test_vit"), Planted())
     data = FeatureDataset(root, "nyu", backbone="test_vit", variants=("raw",), depth=True)
-    with restricted(root, "nyu") as connection:
-        unit = connection.execute("SELECT depth_metres FROM datasets").fetchall()[0][0]
+    unit = data.depth_metres
     assert unit == 0.001
     for number in range(10):
         item = data[f"image_{number}"]
