@@ -1,5 +1,6 @@
 """Parquet files asked by DuckDB, wherever they lie; what a server holds comes by ranged requests of our own."""
 
+import atexit
 import glob
 import os
 import re
@@ -54,8 +55,16 @@ class Shared:
                 self.connection = duckdb.connect(config={"threads": 1})
             return self.connection.cursor()
 
+    def close(self) -> None:
+        """Let go of it before Python does, which would tell of everything in it that is left."""
+        with self.lock:
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+
 
 HERE = [Shared()]
+atexit.register(lambda: HERE[0].close())
 os.register_at_fork(after_in_child=lambda: HERE.insert(0, Shared()))  # a parent's is not closed here: that would crash
 
 

@@ -33,7 +33,9 @@ def make(root: Path, count: int) -> None:
     root.mkdir(parents=True)
     digests = [hashlib.sha256(name).hexdigest() for name in (b"one", b"two")]
     with manifest.writing(root) as connection:
-        connection.execute("INSERT INTO datasets (dataset, layout, source, revision) VALUES ('big', 'folder', '/photographs', 1)")
+        connection.execute(
+            "INSERT INTO datasets (dataset, layout, source, revision) VALUES ('big', 'folder', '/photographs', 1)"
+        )
         connection.execute(
             "INSERT INTO images BY NAME SELECT 'big' AS dataset, printf('%08d.jpg', i) AS image_id, image_id AS path, "
             "sha256(i::VARCHAR) AS sha256, 100000 AS bytes, 0 AS mtime_ns, 500 AS width, 375 AS height, 'RGB' AS mode, "

@@ -35,7 +35,9 @@ def make_manifest(root: Path, count: int) -> None:
     root.mkdir(parents=True)
     name = "printf('%04d/%08d.jpg', i % 1000, i)"
     with manifest.writing(root) as connection:
-        connection.execute("INSERT INTO datasets (dataset, layout, source, revision) VALUES ('made', 'folder', '/nowhere', 1)")
+        connection.execute(
+            "INSERT INTO datasets (dataset, layout, source, revision) VALUES ('made', 'folder', '/nowhere', 1)"
+        )
         connection.execute(
             "INSERT INTO images (dataset, image_id, path, sha256, bytes, mtime_ns, width, height, mode, splits, label, "
             "first_revision) "
