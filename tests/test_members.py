@@ -5,11 +5,13 @@ import io
 import os
 import tarfile
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import Log, http_server
 from shelves import as_files, make_mat, make_parquet, make_tar
 
 from featstore import members
@@ -17,7 +19,7 @@ from featstore.errors import DecodeError
 from featstore.images import decode, probe
 from featstore.masks import read_depth, read_mask
 from featstore.members import read_bytes, read_status
-from featstore.places import path_of
+from featstore.places import listed, path_of
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -100,21 +102,52 @@ def test_pixels_of_a_matlab_file_are_upright_and_lossless(tmp_path: Path) -> Non
     assert read_bytes(f"{tmp_path}/a.mat::labels/0").startswith(b"P5\n8 6\n65535\n")
 
 
-def test_what_is_behind_a_url_is_read_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["memory", "s3", "http"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A server's folder with the files of the folder ``here``."""
     monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
+    here = tmp_path / "here"
+    here.mkdir()
     files = random_files(20)
-    make_tar(tmp_path / "a.tar", files)
-    shelved(tmp_path / "a.parquet", list(files.values()))
-    make_mat(tmp_path / "a.mat")
-    place = path_of(f"memory://{uuid.uuid4().hex}")
-    for name in ("a.tar", "a.parquet", "a.mat"):
-        (place / name).write_bytes((tmp_path / name).read_bytes())
-    inside = [f"a.tar::{name}" for name in files] + [f"a.parquet::{row}/image" for row in range(20)]
-    inside += [f"a.mat::{name}/2" for name in ("images", "labels", "depths")]
-    for name in inside:
-        here, there = f"{tmp_path}/{name}", f"{place}/{name}"
-        assert read_bytes(there) == read_bytes(place / name) == read_bytes(here)
-        assert read_status(there).st_size == read_status(here).st_size
+    make_tar(here / "a.tar", files)
+    shelved(here / "a.parquet", list(files.values()))
+    make_mat(here / "a.mat")
+    if request.param == "http":
+        with http_server(here, Log()) as address:
+            yield path_of(address)
+        return
+    bucket = request.getfixturevalue("bucket") if request.param == "s3" else f"memory://{uuid.uuid4().hex}"
+    for path in here.iterdir():
+        (path_of(bucket) / path.name).write_bytes(path.read_bytes())
+    yield path_of(bucket)
+
+
+def test_what_is_behind_a_url_is_read_there(tmp_path: Path, place: Path) -> None:
+    names = [f"a.tar::{name}" for name in random_files(20)] + [f"a.parquet::{row}/image" for row in range(20)]
+    names += [f"a.mat::{name}/2" for name in ("images", "labels", "depths")]
+    with ThreadPoolExecutor(8) as pool:
+        there = list(pool.map(lambda name: read_bytes(f"{place}/{name}"), names))
+    assert there == [read_bytes(tmp_path / "here" / name) for name in names]
+    for name in names[::7]:
+        assert read_bytes(listed(place) / name) == read_bytes(place / name)
+        assert read_status(f"{place}/{name}").st_size == read_status(f"{tmp_path}/here/{name}").st_size
+
+
+def test_a_file_on_a_server_that_is_cut_off_or_gone(place: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_bytes(f"{place}/gone.tar::x")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(f"{place}/gone.parquet::0/image")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(f"{place}/gone.mat::images/0")
+    with pytest.raises(DecodeError, match="no file of this name"):
+        read_bytes(f"{place}/a.tar::gone")
+    if not str(place).startswith("http"):
+        data = (place / "a.parquet").read_bytes()
+        (place / "cut.parquet").write_bytes(data[:-20])
+        (place / "cut.tar").write_bytes((place / "a.tar").read_bytes()[:5000])
+        assert "cut off" in told(f"{place}/cut.parquet::0/image")
+        assert "cut.tar" in told(f"{place}/cut.tar::d/039.bin")
 
 
 def test_a_tar_that_changes_is_looked_through_again(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from featstore.errors import DecodeError
 from featstore.parquet_files import Table, ask, image_bytes, open_table
 from featstore.records import ImageRecord, Meaning, Problem
 
-from .base import nothing_found, require_folder
-from .shards import only_shards, shards_of, split_named
+from .base import require_folder
+from .shards import only_shards, require_images, shards_of, split_named
 
 __all__ = ["ParquetSource", "holds_images"]
 
@@ -61,13 +61,9 @@ class ParquetSource:
         """
         if not folder.is_file():
             require_folder(folder)
-        found = 0
-        for name, path in shards_of(folder, PARQUET):
-            for item in read_file(folder, name, path):
-                found += isinstance(item, ImageRecord)
-                yield item
-        if not found:
-            raise nothing_found(folder, self)
+        yield from require_images(
+            folder, self, (item for file in shards_of(folder, PARQUET) for item in read_file(*file))
+        )
 
     def meaning(self, folder: Path) -> Meaning:
         """Parquet files do not say what their masks and depth maps mean."""
@@ -103,7 +99,7 @@ def pick(names: list[str], wanted: tuple[str, ...]) -> str | None:
     return next((known[word] for word in wanted if word in known), None)
 
 
-def read_file(folder: Path, name: str, path: Path) -> Iterator[ImageRecord | Problem]:
+def read_file(name: str, path: Path) -> Iterator[ImageRecord | Problem]:
     """Yield the images of one file; ``name`` is its path below the folder that images' paths begin in."""
     try:
         table = open_table(path)

@@ -10,10 +10,10 @@ from featstore.errors import DecodeError, SourceError
 from featstore.records import ImageRecord, Meaning, ObjectRecord, Problem
 from featstore.tar_members import read_tar, tar_index
 
-from .base import nothing_found, require_folder
-from .files import unmatched
+from .base import require_folder
+from .files import few, unmatched
 from .folder import ENDINGS
-from .shards import only_shards, shards_of, split_named
+from .shards import only_shards, require_images, shards_of, split_named
 
 __all__ = ["WebDatasetSource"]
 
@@ -25,6 +25,9 @@ MASKS = ("seg", "mask", "segmentation", "semantic", "annotation")
 INSTANCES, DEPTHS = ("instance", "instances", "inst"), ("depth", "depths")
 LABELS = ("cls", "label", "class")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+WORDNET = re.compile(r"n\d{8}")
+"""How ImageNet calls its classes, and the tar of each."""
+
 Sample = dict[str, str]
 
 
@@ -33,9 +36,10 @@ class WebDatasetSource:
 
     A sample is the files of one key, which is a file's path in the tar up to the first dot of its name, as the library
     webdataset has it. Its image is the first of ``jpg``, ``jpeg``, ``png``, ``webp`` … or else of what ends so; ``seg.png`` or
-    ``mask.png`` is the mask, ``instance.png`` the instances, ``depth.png`` or ``depth.tiff`` the depth map; ``cls``,
-    ``label`` or a ``label`` or ``class`` in ``json`` the label, and boxes are the ``objects`` in ``json`` that have ``class``
-    (or ``name``, ``label``), ``xmin``, ``ymin``, ``xmax`` and ``ymax``. An image's name is ``<tar without ending>/<key>``.
+    ``mask.png`` is the mask, ``instance.png`` the instances, ``depth.png``, ``depth.tiff`` or ``depth.npy`` the depth map;
+    ``cls``, ``label`` or a ``label`` or ``class`` in ``json`` the label (ImageNet's tars of one class, n01440764.tar, have it
+    in their names), and boxes are the ``objects`` in ``json`` that have ``class`` (or ``name``, ``label``), ``xmin``, ``ymin``,
+    ``xmax`` and ``ymax``. An image's name is ``<tar without ending>/<key>``.
     """
 
     layout = "webdataset"
@@ -60,15 +64,9 @@ class WebDatasetSource:
             raise SourceError(
                 f"{folder}: {packed[0]} is compressed, and images in it cannot be read in place: decompress it"
             )
-        found = 0
-        for name, path in tars:
-            for item in read_tar_samples(name, path):
-                found += isinstance(item, ImageRecord) or item.path != name
-                yield item
+        yield from require_images(folder, self, (item for tar in tars for item in read_tar_samples(*tar)))
         for name in packed:
             yield Problem(name, "image", "a compressed tar cannot be read in place: decompress it (gzip -d)")
-        if not found:
-            raise nothing_found(folder, self)
 
     def meaning(self, folder: Path) -> Meaning:
         """Tars do not say what their masks and depth maps mean."""
@@ -90,6 +88,12 @@ def read_tar_samples(name: str, path: Path) -> Iterator[ImageRecord | Problem]:
         match = KEY.fullmatch(member)
         if match and not member.startswith("__MACOSX/"):
             samples.setdefault(match[1], {})[match[2].lower()] = member
+    nested = [member for member in index.members if member.lower().endswith(TAR + PACKED)]
+    if nested and len(nested) == len(index.members):
+        yield Problem(
+            name, "image", f"{path.name} holds tar files ({few(nested)}): extract it once, and index its folder"
+        )
+        return
     bare = [key for key, files in samples.items() if image_of(files) is None]
     yield from unmatched(name, "image", bare, len(samples), "samples have no image")
     if index.damage:
@@ -115,6 +119,8 @@ def describe(
     except (DecodeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         yield Problem(f"{name}::{files.get('json', key)}", "annotation", f"not read: {reason}", image_id)
+    if label is None and WORDNET.fullmatch(path.name[: -len(TAR[0])]):
+        label = path.name[: -len(TAR[0])]
     if label is None:
         label = next((as_label(notes[word]) for word in ("label", "class", "cls") if word in notes), None)
     paths = [

@@ -104,6 +104,12 @@ def test_a_tars_name_tells_the_split(tmp_path: Path, path: str, split: str | Non
     assert (found.split, found.path) == (split, f"{path}::a.jpg")
 
 
+def test_a_tar_of_one_class_of_imagenet(tmp_path: Path) -> None:
+    make_tar(tmp_path / "train" / "n01440764.tar", {"n01440764_10026.JPEG": b"x"})
+    (found,) = read(tmp_path)[0].values()
+    assert (found.label, found.split, found.path) == ("n01440764", "train", "train/n01440764.tar::n01440764_10026.JPEG")
+
+
 def test_tars_of_the_library_are_read_as_it_reads_them(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     with webdataset.ShardWriter(f"{tmp_path}/train-%03d.tar", maxcount=4, verbose=0) as writer:
@@ -169,6 +175,14 @@ def test_columns_of_a_parquet_file_and_the_names_of_its_classes(tmp_path: Path) 
     assert [found[f"data/train-00000-of-00001/{n:02d}"].label for n in range(3)] == [None, "cat", "dog"]
     other = found["data/validation-00000-of-00001/02"]
     assert (other.split, other.label) == ("val", "1")
+
+
+def test_a_repository_of_parquet_files_is_detected(tmp_path: Path) -> None:
+    make_parquet(tmp_path / "default" / "test" / "0000.parquet", {"image": as_files([encoded(picture(0))])})
+    (tmp_path / "README.md").write_text("a card")
+    assert sources.detect(tmp_path).layout == "parquet"
+    (found,) = read(tmp_path)[0].values()
+    assert (found.split, found.path) == ("test", "default/test/0000.parquet::0/image")
 
 
 def test_what_the_library_datasets_writes_is_read(tmp_path: Path) -> None:
@@ -240,6 +254,9 @@ def test_what_holds_no_image_is_told(tmp_path: Path) -> None:
     make_tar(tmp_path / "features" / "clean-0.tar", {"a.clean.npy": b"x", "a.json": b"{}"})
     with pytest.raises(SourceError, match=r"no image found in .*features; layout webdataset expects tar files"):
         read(tmp_path / "features")
+    make_tar(tmp_path / "outer" / "ILSVRC2012_img_train.tar", {"n01440764.tar": b"x", "n01443537.tar": b"x"})
+    with pytest.raises(SourceError, match=r"holds tar files \(n01440764.tar, n01443537.tar\): extract it once"):
+        read(tmp_path / "outer")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "a.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(SourceError, match=r"a\.tar\.gz is compressed.*decompress it"):
