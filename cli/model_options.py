@@ -25,10 +25,16 @@ def model_options(*names: str) -> Callable[[F], F]:
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {
     "backbone": click.option(
-        "--backbone", metavar="NAME", default="dinov2_s", help="Alias (dinov2_b, mae_b, clip_b …) or any timm name."
+        "--backbone",
+        metavar="NAME",
+        default="dinov2_s",
+        help="Alias (dinov2_b, mae_b, clip_b …) or any timm name: featstore backbones.",
     ),
     "weights": click.option(
-        "--weights", metavar="FILE", help="safetensors, pth or ONNX file; or hub, demo, random.  [default: hub]"
+        "--weights",
+        metavar="FILE",
+        help="safetensors, pth or ONNX file; a folder or hub:owner/name as transformers or timm save them; "
+        "or hub, demo, random.  [default: hub]",
     ),
     "device": click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …"),
     "batch_size": click.option(

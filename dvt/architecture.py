@@ -1,6 +1,6 @@
 """What a timm model is, asked before it is used: a grid of square patches, its sizes, its layers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
 import timm
@@ -22,24 +22,25 @@ __all__ = [
 ]
 
 NEAR = 518
-RANDOM = ("normal_", "uniform_", "erfinv_")
 
 
-class Left(TorchFunctionMode):
-    """Leaves values as they are: in-place functions of tensors that ``skips`` names do nothing."""
+class Unfilled(TorchFunctionMode):
+    """What changes a tensor of ``kind`` in place does nothing."""
 
-    def __init__(self, skips: Callable[[str], bool]) -> None:
+    def __init__(self, kind: type[Tensor]) -> None:
         super().__init__()
-        self.skips = skips
+        self.kind = kind
 
     @no_type_check  # called thousands of times a model: tests would check every call
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call the function, or return the tensor it would have changed."""
-        if args and isinstance(args[0], Tensor) and self.skips(getattr(function, "__name__", "")):
-            return args[0]
-        return function(*args, **(kwargs or {}))
+        name = getattr(function, "__name__", "")
+        given = kwargs or {}
+        target = args[0] if args else given.get("tensor")  # torch.nn.init's functions name it
+        in_place = name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
+        return target if in_place and isinstance(target, self.kind) else function(*args, **given)
 
 
 def create(timm_name: str) -> nn.Module:
@@ -52,17 +53,14 @@ def create(timm_name: str) -> nn.Module:
 
 
 def create_blank(timm_name: str) -> nn.Module:
-    """Create a model whose weights are about to be loaded: drawing 6.7 billion at random first takes a minute."""
-    with Left(lambda name: name in RANDOM):
+    """Create a model whose weights are about to be loaded: none are drawn at random first."""
+    with Unfilled(nn.Parameter):
         return create(timm_name)
 
 
 def outline(timm_name: str) -> nn.Module:
     """Create a model on the meta device: shapes and no values, in some hundredths of a second even with billions of them."""
-    with (
-        torch.device("meta"),
-        Left(lambda name: name.endswith("_") and not name.endswith("__") and name != "requires_grad_"),
-    ):
+    with torch.device("meta"), Unfilled(Tensor):
         return create(timm_name)
 
 

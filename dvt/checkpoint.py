@@ -43,11 +43,10 @@ class Checkpoint:
                 return
         own = backbone_id(timm_name)
         names = [name for name in self.aliases() if name != own]
-        if not names:
-            raise problem
         told = f"{self.source} does not fit {own}"
-        if isinstance(problem, OtherModelError):
-            told += f" ({problem})"
+        if not names:
+            raise WeightsError(f"{told}: {problem}") if isinstance(problem, OtherModelError) else problem
+        told += f" ({problem})" if isinstance(problem, OtherModelError) else ""
         shown = " or ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
         raise WeightsError(f"{told}: it fits --backbone {shown}") from problem
 

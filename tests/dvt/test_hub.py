@@ -45,6 +45,16 @@ print(json.dumps({{
     "of which backbone": told(lambda: dvt.Denoiser.from_checkpoint("hub:voc_denoised")),
 }}))
 """
+REPOSITORIES = f"""
+import json, dvt
+def told(place):
+    try:
+        made = dvt.Backbone.create({NAME!r}, weights=place, input_size=(32, 32), device="cpu")
+        return [made.weights_digest, made.weights_source]
+    except dvt.DvtError as error:
+        return [type(error).__name__, str(error)]
+print(json.dumps({{place: told("hub:" + place) for place in ("me/whole", "me/shards", "me/nothing")}}))
+"""
 
 
 @pytest.fixture
@@ -144,3 +154,32 @@ def test_what_the_authors_published_is_fetched_once_and_then_taken_from_the_cach
         assert found["no such file"][0] == "HubError"
         assert found["no such file"][1].startswith(f"{place} {words}")
         assert "\n" not in found["no such file"][1]
+
+
+def test_repositories_are_fetched_once_whole_or_in_shards_and_then_taken_from_the_cache(tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    state = timm.create_model(NAME, pretrained=False, num_classes=0).state_dict()
+    names = [f"model-{n}-of-2.safetensors" for n in (1, 2)]
+    placed = {key: names[n % 2] for n, key in enumerate(state)}
+    files = {
+        "me/whole/config.json": b'{"architecture": "vit_tiny_patch16_224"}',
+        "me/whole/model.safetensors": save(state),
+        "me/shards/model.safetensors.index.json": json.dumps({"weight_map": placed}).encode(),
+        "me/nothing/README.md": b"nothing here",
+    }
+    files |= {f"me/shards/{n}": save({k: v for k, v in state.items() if placed[k] == n}) for n in names}
+    with serving(files) as (address, seen):
+        online = ask(REPOSITORIES, tmp_path, HF_ENDPOINT=address)
+        assert online.returncode == 0, online.stderr
+        count = len(seen)
+        offline = ask(REPOSITORIES, tmp_path, HF_ENDPOINT=address, HF_HUB_OFFLINE="1")
+        assert len(seen) == count
+    first, again = (json.loads(found.stdout.splitlines()[-1]) for found in (online, offline))
+    for found in (first, again):
+        assert found["me/whole"] == [digest_of(state), "hub:me/whole"]
+        assert found["me/shards"] == [digest_of(state), "hub:me/shards"]
+    assert first["me/nothing"][0] == again["me/nothing"][0] == "HubError"
+    assert first["me/nothing"][1].startswith("hub:me/nothing holds no weights that are read here: none of model.safe")
+    assert again["me/nothing"][1].startswith(
+        "hub:me/nothing is not cached and the hub cannot be reached: fetch it, and"
+    )

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dvt import WeightsError, demo_weights_path, read_weights
+from dvt.architecture import create_blank
 from dvt.backbone import Backbone
 from dvt.keys import from_hugging_face
 from dvt.weights import fit_to, load_strictly, state_digest
@@ -139,3 +140,29 @@ def test_demo_weights_compute_what_their_own_onnx_graph_computes() -> None:
 
 def is_last(node: Any) -> bool:
     return bool(node.name.startswith("/backbone/layernorm/LayerNormalization"))
+
+
+def test_ijepas_own_file_gives_its_encoder(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    """A .pth.tar that holds encoder, predictor and more, each wrapped for several devices."""
+    encoder = {f"module.{name}": value for name, value in state.items()}
+    predictor = {f"module.{name}": torch.zeros_like(value) for name, value in state.items()}
+    torch.save(
+        {"encoder": encoder, "predictor": predictor, "target_encoder": predictor, "epoch": 3}, tmp_path / "i.pth.tar"
+    )
+    model = timm.create_model(NAME, depth=2, num_classes=0)
+    load_strictly(model, read_weights(tmp_path / "i.pth.tar"), "i.pth.tar")
+    assert state_digest(model) == state_digest(tiny())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "test_vit_relpos"])
+def test_a_blank_model_differs_in_nothing_that_weights_do_not_bring(name: str) -> None:
+    """Buffers that no file holds (rotary places, indices of distances) are as timm makes them."""
+    torch.manual_seed(0)
+    whole, blank = timm.create_model(name, num_classes=0), create_blank(name)
+    load_strictly(blank, whole.state_dict(), name)
+    for (key, buffer), (same, other) in zip(whole.named_buffers(), blank.named_buffers(), strict=True):
+        assert key == same
+        torch.testing.assert_close(buffer, other)
+    x = torch.randn(1, 3, *whole.patch_embed.img_size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(blank.eval()(x), whole.eval()(x))

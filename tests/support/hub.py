@@ -21,7 +21,10 @@ def serving(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
         def answer(self, body: bool) -> None:
             seen.append(f"{self.command} {self.path}")
             data = files[places[self.path]] if self.path in places else b""
-            self.send_response(200 if data or self.path == "/" else 404)
+            known = bool(data) or self.path == "/"
+            self.send_response(200 if known else 404)
+            if not known:
+                self.send_header("X-Error-Code", "EntryNotFound")
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", "0" * 40)
             self.send_header("Content-Length", str(len(data)))
