@@ -16,6 +16,7 @@ from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverErro
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .framing import RESIZES, centred, inputs_near, nearest_input
+from .layers import Layers, at_layers
 from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
@@ -49,6 +50,7 @@ __all__ = [
     "FieldOptions",
     "GridOptions",
     "HubError",
+    "Layers",
     "LstsqFit",
     "LstsqOptions",
     "Measured",
@@ -75,6 +77,7 @@ __all__ = [
     "WeightsError",
     "as_map",
     "as_maps",
+    "at_layers",
     "backbone_id",
     "centred",
     "chance_mic",

