@@ -158,5 +158,5 @@ def run(
 ) -> BuildReport:
     """Build with a progress bar."""
     with Progress("building", quiet=quiet) as progress:
-        listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
+        listener = Listener(progress.start, progress.advance, progress.say)
         return build_version(root, request, decomposer, listener, wait, engine, force)

@@ -91,7 +91,7 @@ def denoise(
     with Progress("cleaning", quiet=as_json) as progress:
         for line in said:
             progress.say(line)
-        listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
+        listener = Listener(progress.start, progress.advance, progress.say)
         report = build_version(root, request, decomposer, listener, force=force)
     report_build(report, None, as_json)
     return FAILED if report.failed else 0

@@ -75,7 +75,7 @@ def import_(
         *(folder, name, backbone, form), facts=facts, environment=about, provenance=provenance(), **given
     )
     with Progress("importing", quiet=as_json or dry_run) as progress:
-        listener = Listener(lambda plan: progress.start(len(plan.todo)), progress.advance, progress.say)
+        listener = Listener(progress.start, progress.advance, progress.say)
         report = import_version(root, request, listener, dry_run)
     if as_json:
         emit_json(vars(report) | {"unmatched": [vars(item) for item in report.unmatched], "dry_run": dry_run})

@@ -68,7 +68,7 @@ class Layers:
             raise AttributeError(name)
         return getattr(self.parts[0], name)
 
-    def together(self) -> Any:
+    def one_pass(self) -> Any:
         """Return a context in which forwards are shared."""
         return self.tape.run()
 

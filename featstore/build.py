@@ -2,15 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from dataclasses import dataclass
 from pathlib import Path
 
 from .builds import end_build
 from .committing import Committer, together
 from .compute import Decomposer
+from .cuts import cut
 from .engines import Engine, LocalEngine
 from .errors import SourceError
 from .manifest import interruptible
@@ -18,22 +18,21 @@ from .notes import keep_notes
 from .places import is_url
 from .plan import Plan, Request, make_plan
 from .query import restricted
-from .registry import adopt, forget_damaged, free_shard_numbers, register_version
+from .registry import adopt, forget_damaged, register_version
 from .room import check_room
 from .root import build_lock, ensure_root
-from .run import ShardSpec
 from .sealing import storing, sweep, write_text
-from .shard import ShardHeader
+from .shard import ShardContents
 from .snapshots import keep_snapshots
 
-__all__ = ["BuildReport", "Listener", "build_version"]
+__all__ = ["BuildReport", "Listener", "build_version", "build_versions"]
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told how a build goes: ``started`` with the plan, ``advanced`` with images done, ``said`` with a line."""
+    """Who is told how a build goes: ``started`` with how many images, ``advanced`` with those done, ``said`` with a line."""
 
-    started: Callable[[Plan], None] = lambda plan: None
+    started: Callable[[int], None] = lambda count: None
     advanced: Callable[[int], None] = lambda count: None
     said: Callable[[str], None] = lambda line: None
 
@@ -75,59 +74,101 @@ def build_version(
     StoreError where it cannot be written or does not fit, WorkerError where workers end and nobody takes over, and what
     ``make_plan`` raises.
     """
+    return build_versions(root, [request], decomposer, listener, wait, engine, force)[0]
+
+
+def build_versions(
+    root: Path,
+    requests: Sequence[Request],
+    decomposer: Decomposer,
+    listener: Listener | None = None,
+    wait: float = 0.0,
+    engine: Engine | None = None,
+    force: bool = False,
+) -> list[BuildReport]:
+    """As ``build_version``, for several versions of the same images in one pass: a request for each of its ``parts``."""
     listener = listener or Listener()
     started = time.monotonic()
+    parts: Sequence[Decomposer] = getattr(decomposer, "parts", (decomposer,))
     ensure_root(root)
     with build_lock(root, wait), interruptible():
-        plan = fitting_plan(root, request, decomposer, listener, force)
-        provenance = json.dumps(request.environment | request.provenance)
-        version, number = register_version(root, plan, decomposer.method, provenance)
-        plan = recover(root, plan, request, decomposer, listener)
-        keep_snapshots(root, plan.dataset)  # of a data set that an older featstore indexed
-        keep_notes(root, plan.dataset)
-        listener.started(plan)
-        computed = failed = shards = size = 0
-        specs = list(shard_specs(root, plan, decomposer, request))
+        plans = fitting_plans(root, requests, parts, listener, force)
+        tallies = []
+        for number, (request, part) in enumerate(zip(requests, parts, strict=True)):
+            provenance = json.dumps(request.environment | request.provenance)
+            tallies.append(Tally(*register_version(root, plans[number], part.method, provenance)))
+            plans[number] = recover(root, plans[number], request, part, listener)
+        keep_snapshots(root, plans[0].dataset)  # of a data set that an older featstore indexed
+        keep_notes(root, plans[0].dataset)
+        specs = list(cut(root, plans, requests, parts))
+        listener.started(sum(len(spec.images) for spec in specs))
         makers = (engine or LocalEngine()).make_shards(specs, decomposer, listener.advanced, listener.said)
         with Committer(root) as committer, closing(makers) as made:
-            for spec, contents, took in made:
-                if contents.failures and request.stored is None:
-                    require_source(root, plan.dataset, spec.path)
-                committer.add(spec.path, contents, took)
-                computed += len(contents.image_ids)
-                failed += len(contents.failures)
-                if contents.image_ids:
-                    shards += 1
-                    size += contents.bytes
-        if number is not None:
-            end_build(root, number, computed, failed, shards, size)
-        keep_notes(root, plan.dataset)
+            for spec, contents, took, beside in made:
+                for own, holds, seconds in ((spec, contents, took), *beside):
+                    if holds.failures and requests[own.part].stored is None:
+                        require_source(root, plans[0].dataset, own.path)
+                    committer.add(own.path, holds, seconds)
+                    tallies[own.part].add(holds)
+        for tally in tallies:
+            if tally.build is not None:
+                end_build(root, tally.build, tally.computed, tally.failed, tally.shards, tally.bytes)
+        keep_notes(root, plans[0].dataset)
+    took_all = time.monotonic() - started
+    return [report(*each, took_all) for each in zip(plans, parts, tallies, strict=True)]
+
+
+@dataclass
+class Tally:
+    """What a build has done for one version: its name, its build's number in the log, and counts."""
+
+    version: str
+    build: int | None
+    computed: int = 0
+    failed: int = 0
+    shards: int = 0
+    bytes: int = 0
+
+    def add(self, contents: ShardContents) -> None:
+        """Count a sealed shard; one without a sample was not kept."""
+        self.computed += len(contents.image_ids)
+        self.failed += len(contents.failures)
+        if contents.image_ids:
+            self.shards += 1
+            self.bytes += contents.bytes
+
+
+def report(plan: Plan, decomposer: Decomposer, tally: Tally, seconds: float) -> BuildReport:
+    """Return what a build did for one version."""
     return BuildReport(
         dataset=plan.dataset,
         backbone=plan.backbone,
-        version=version,
+        version=tally.version,
         digest=plan.recipe.digest,
         method=decomposer.method,
         folder=str(plan.folder),
         variants=plan.variants,
         wanted=plan.wanted,
         present=plan.present,
-        computed=computed,
-        failed=failed + plan.failed_before,
-        shards=shards,
-        bytes=size,
-        seconds=time.monotonic() - started,
+        computed=tally.computed,
+        failed=tally.failed + plan.failed_before,
+        shards=tally.shards,
+        bytes=tally.bytes,
+        seconds=seconds,
     )
 
 
-def fitting_plan(root: Path, request: Request, decomposer: Decomposer, listener: Listener, force: bool) -> Plan:
-    """Return the plan, once what a killed build was writing is gone; raises StoreError where it does not fit on the disk."""
-    plan = make_plan(root, request, decomposer)
-    for leftover in sweep(plan.folder):
-        listener.said(f"removed {leftover.name}, left by a build that was killed")
+def fitting_plans(
+    root: Path, requests: Sequence[Request], parts: Sequence[Decomposer], listener: Listener, force: bool
+) -> list[Plan]:
+    """Return the plans, once what a killed build was writing is gone; raises StoreError where they do not fit on the disk."""
+    plans = [make_plan(root, *each) for each in zip(requests, parts, strict=True)]
+    for plan in plans:
+        for leftover in sweep(plan.folder):
+            listener.said(f"removed {leftover.name}, left by a build that was killed")
     if not force:
-        check_room(root, plan)
-    return plan
+        check_room(root, plans)
+    return plans
 
 
 def require_source(root: Path, dataset: str, shard: Path) -> None:
@@ -160,26 +201,3 @@ def recover(root: Path, plan: Plan, request: Request, decomposer: Decomposer, li
     if adopted:
         listener.said(f"took in {adopted} sealed shard{'s' * (adopted > 1)} of a build that was killed")
     return make_plan(root, request, decomposer) if adopted or damaged else plan
-
-
-def shard_specs(root: Path, plan: Plan, decomposer: Decomposer, request: Request) -> Iterator[ShardSpec]:
-    """Cut what is to do into shards, in order."""
-    header = ShardHeader(
-        dataset=plan.dataset,
-        backbone=plan.backbone,
-        digest=plan.recipe.digest,
-        recipe=plan.recipe.text,
-        variants=plan.variants,
-        grid=decomposer.grid,
-        channels=decomposer.width,
-        prefix_tokens=decomposer.prefix_tokens,
-        provenance=json.dumps(request.environment, sort_keys=True),
-        fine_grid=plan.fine_grid,
-        store=plan.store,
-        codec=plan.codec,
-    )
-    numbers = free_shard_numbers(root, plan.folder)
-    for grid, images in groupby(plan.todo, lambda image: image.grid or plan.grid):
-        left = iter(images)
-        while chosen := tuple(islice(left, plan.shard_size)):
-            yield ShardSpec(plan.folder / f"shard-{next(numbers):05d}.h5", replace(header, grid=grid), chosen)

@@ -43,6 +43,9 @@ class Decomposition(Protocol):
 class Decomposer(Protocol):
     """Images in, decompositions out.
 
+    One that makes several versions in one pass has ``parts``, decomposers that all take what the first has prepared, and
+    ``one_pass()``, a context in which they share what they have in common.
+
     ``grid`` is (H, W) [patches], ``width`` is C, ``prefix_tokens`` is T, ``variants`` what this method can give, in the
     order of ``VARIANTS``; ``forwards_per_image`` sizes shards and estimates; ``batch_size`` is how many prepared images
     one ``decompose`` call should be given; ``recipe`` is everything that decides the numbers, JSON-ready.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import StoreError
@@ -30,9 +31,9 @@ def needed(plan: Plan) -> int:
     return size + max(int(SHARE * size), LEAST) if plan.todo else 0
 
 
-def check_room(root: Path, plan: Plan) -> None:
+def check_room(root: Path, plans: Iterable[Plan]) -> None:
     """Raise StoreError where a build cannot fit."""
-    free, size = free_bytes(root), needed(plan)
+    free, size = free_bytes(root), sum(map(needed, plans))
     if free is not None and size > free:
         raise StoreError(
             f"this build does not fit: it needs {gigabytes(size)} and {os.fspath(root)} has {gigabytes(free)} free; make room, "

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from .quantise import quantise, to_half
 from .reading import PREFIX, ShardReader
 from .shard import Failure, ShardContents, ShardHeader, ShardWriter, read_contents
 
-__all__ = ["ShardSpec", "run_shard"]
+__all__ = ["Sealed", "ShardSpec", "run_shard"]
 
 THREADS = max(2, min(16, os.cpu_count() or 2))
 WRITES_IN_FLIGHT = 2
@@ -31,11 +32,21 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """One shard to make: where, what it says of itself, and its images in order."""
+    """One shard to make: where, what it says of itself, and its images in order.
+
+    ``beside`` are shards of other versions with the same images, made in the same pass; ``part`` says which of a decomposer's
+    ``parts`` makes this one.
+    """
 
     path: Path
     header: ShardHeader
     images: tuple[Planned, ...]
+    part: int = 0
+    beside: tuple["ShardSpec", ...] = ()
+
+
+Sealed = tuple[ShardSpec, ShardContents, dict[str, float]]
+"""A shard made beside another: its spec, what it holds, the seconds of each image."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +59,49 @@ class Loaded:
 
 def run_shard(
     spec: ShardSpec, decomposer: Decomposer, advance: Advance = lambda count: None
-) -> tuple[ShardContents, dict[str, float]]:
+) -> tuple[ShardContents, dict[str, float], tuple[Sealed, ...]]:
     """Compute and seal the shard that ``spec`` describes; where it is sealed already, return what it holds.
 
-    Returns the contents and the seconds that each image took, by SHA-256.
+    Returns the contents and the seconds that each image took, by SHA-256; and the same of the shards beside, with their specs.
     An image that cannot be read or computed becomes a failure inside the shard and the rest goes on. ``advance`` is told
     of every image that is through. Raises whatever the decomposer raises that is not of one image alone.
     """
-    if spec.path.exists():
-        return read_contents(spec.path), {}
-    seconds: dict[str, float] = {}
+    everything = (spec, *spec.beside)
+    todo = [one for one in everything if not one.path.exists()]
+    made = dict(zip([one.path for one in todo], compute_shards(todo, decomposer, advance), strict=True)) if todo else {}
+    found = [made.get(one.path) or (read_contents(one.path), {}) for one in everything]
+    beside = tuple((one, *result) for one, result in zip(spec.beside, found[1:], strict=True))
+    return *found[0], beside
+
+
+def compute_shards(
+    specs: Sequence[ShardSpec], decomposer: Decomposer, advance: Advance
+) -> list[tuple[ShardContents, dict[str, float]]]:
+    """Compute and seal shards of the same images, each by a part of the decomposer."""
+    parts = [decomposer.parts[spec.part] if hasattr(decomposer, "parts") else decomposer for spec in specs]
+    seconds: list[dict[str, float]] = [{} for _ in specs]
     with (
-        ShardWriter(spec.path, spec.header, len(spec.images)) as shard,
+        ExitStack() as stack,
         ThreadPoolExecutor(THREADS) as readers,
         ThreadPoolExecutor(THREADS) as packers,
         ThreadPoolExecutor(1) as writer,
     ):
+        shards = [stack.enter_context(ShardWriter(spec.path, spec.header, len(spec.images))) for spec in specs]
         writes: deque[Future[None]] = deque()
-        loaded = read_ahead(readers, spec.images, decomposer)
-        for batch in batches(loaded, shard, decomposer.batch_size, advance):
-            results = compute(decomposer, batch)
-            seconds |= took(batch, results)
-            packed = [packers.submit(pack, *pair, spec.header) for pair in zip(batch, results, strict=True)]
-            writes.append(writer.submit(write, shard, packed))
-            while len(writes) > WRITES_IN_FLIGHT:
+        loaded = read_ahead(readers, specs[0].images, decomposer)
+        for batch in batches(loaded, shards, decomposer.batch_size, advance):
+            with getattr(decomposer, "one_pass", nullcontext)():
+                found = [compute(part, batch) for part in parts]
+            for spec, shard, results, took_each in zip(specs, shards, found, seconds, strict=True):
+                took_each |= took(batch, results)
+                packed = [packers.submit(pack, *pair, spec.header) for pair in zip(batch, results, strict=True)]
+                writes.append(writer.submit(write, shard, packed))
+            while len(writes) > WRITES_IN_FLIGHT * len(specs):
                 writes.popleft().result()
             advance(len(batch))
         for pending in writes:
             pending.result()
-        return shard.seal(), seconds
+        return [(shard.seal(), each) for shard, each in zip(shards, seconds, strict=True)]
 
 
 def read_ahead(
@@ -150,13 +175,14 @@ def failure(image: Planned, step: str, error: str) -> Failure:
 
 
 def batches(
-    loaded: Iterable[Loaded | Failure], shard: ShardWriter, size: int, advance: Advance
+    loaded: Iterable[Loaded | Failure], shards: Sequence[ShardWriter], size: int, advance: Advance
 ) -> Iterator[list[Loaded]]:
-    """Group images by ``size``; failures go straight to the shard's list."""
+    """Group images by ``size``; failures go straight to the shards' lists."""
     batch: list[Loaded] = []
     for item in loaded:
         if isinstance(item, Failure):
-            shard.fail(item)
+            for shard in shards:
+                shard.fail(item)
             advance(1)
             continue
         batch.append(item)

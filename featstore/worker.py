@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .compute import Decomposer
 from .errors import WorkerError
 from .recipe import Recipe
-from .run import ShardSpec, run_shard
+from .run import Sealed, ShardSpec, run_shard
 from .shard import ShardContents
 from .storage import own_parameters
 
@@ -36,11 +36,12 @@ class Worker:
 
 
 class Made(NamedTuple):
-    """A sealed shard: its plan, what it holds, and the seconds that each image took, by SHA-256."""
+    """A sealed shard: its plan, what it holds, and the seconds that each image took, by SHA-256; and those made beside it."""
 
     spec: ShardSpec
     contents: ShardContents
     seconds: dict[str, float]
+    beside: tuple[Sealed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def work(channel: "Channel", make: Callable[[], Decomposer], recipe: str) -> Non
         check_recipe(decomposer, recipe)
         channel.send(Ready())
         while (spec := channel.recv()) is not None:
-            contents, seconds = run_shard(spec, decomposer, lambda count: channel.send(Advanced(count)))
-            channel.send(Made(spec, contents, seconds))
+            channel.send(Made(spec, *run_shard(spec, decomposer, lambda count: channel.send(Advanced(count)))))
     except Exception as error:
         with suppress(OSError):
             channel.send(Raised(portable(error)))
@@ -91,10 +91,12 @@ def die_with_parent() -> None:
 
 def check_recipe(decomposer: Decomposer, recipe: str) -> None:
     """Raise WorkerError where a worker would compute other numbers than those the version is of."""
-    own = Recipe.of(decomposer.recipe()).parameters()
+    parts = getattr(decomposer, "parts", (decomposer,))
+    recipes = [Recipe.of(part.recipe()).parameters() for part in parts]
     planned = own_parameters(Recipe(recipe, "").parameters())
-    if own == planned:
+    if planned in recipes:
         return
+    own = recipes[0]
     keys = sorted(key for key in planned.keys() | own.keys() if planned.get(key) != own.get(key))
     raise WorkerError(
         f"a worker's recipe is not the version's: they differ in {', '.join(keys)}; "

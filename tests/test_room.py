@@ -52,9 +52,9 @@ def test_the_limit_is_what_the_shards_take_and_a_margin(root: Path, monkeypatch:
     assert room.needed(plan) == plan.bytes_to_write + room.LEAST
     leave(monkeypatch, room.needed(plan) - 1)
     with pytest.raises(StoreError):
-        room.check_room(root, plan)
+        room.check_room(root, [plan])
     leave(monkeypatch, room.needed(plan))
-    room.check_room(root, plan)
+    room.check_room(root, [plan])
     report = build_version(root, REQUEST, FakeDecomposer())
     assert plan.bytes_to_write < report.bytes < room.needed(plan)
 
