@@ -1,11 +1,12 @@
 """``featstore build``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from featstore.build import BuildReport, Listener, build_version
+from featstore.build import BuildReport, Listener, build_versions
 from featstore.compute import VARIANTS, Decomposer
 from featstore.engines import Engine
 from featstore.errors import NotInStoreError
@@ -14,13 +15,14 @@ from featstore.plan import Request, make_plan
 from featstore.query import restricted
 
 from . import demo, options
-from .build_report import FAILED, report_build, report_plan
+from .build_report import FAILED, report_builds, report_plans
 from .compute import ComputeOptions, load_backbone, make_decomposer
 from .compute_options import compute_options
 from .engine_options import choose_place, engine_options
 from .environment import environment, provenance
 from .index import report_index, run_index
-from .method import Choice, choose_method, named_method
+from .layers import LayerList, choose_layers, first_layer
+from .method import Choice, named_method
 from .printing import bytes_text, plural
 from .progress import Progress
 from .reproduce import reproduce_command
@@ -34,6 +36,12 @@ WAIT = 24 * 3600.0
 @click.argument("name")
 @options.source_options
 @compute_options
+@click.option(
+    "--layers",
+    type=LayerList(),
+    default=(),
+    help="Several blocks in one pass, 5,11: a version each, as --layer makes it.",
+)
 @click.option("--variants", type=options.Variants(), default=(), help=f"Of {','.join(VARIANTS)}.  [default: all]")
 @options.store
 @options.compress
@@ -51,6 +59,7 @@ def build(
     name: str,
     source: Path | None,
     layout: str | None,
+    layers: tuple[int, ...],
     variants: tuple[str, ...],
     store: str,
     codec: str,
@@ -75,6 +84,7 @@ def build(
       featstore build voc --source VOCdevkit --backbone dinov2_b --method stage1
       featstore build voc --backbone dinov2_b --denoiser hub:voc_denoised
       featstore build voc --backbone dinov2_b --store int8
+      featstore build voc --backbone dinov2_b --method raw --layers 5,11 --resize keep
       featstore build voc --backbone dinov2_s --method raw --where "split = 'train'" --limit 100
     """
     if name == demo.NAME and source is None:
@@ -82,26 +92,29 @@ def build(
     place = choose_place(chosen, click.get_current_context())
     method = named_method(chosen, click.get_current_context())
     compute = place.share(ComputeOptions(**chosen | {"method": method or "stage1"}))
+    compute = first_layer(compute, layers, click.get_current_context())
     indexed = index_first(root, name, source, layout, quiet=as_json)
     backbone = load_backbone(compute)
-    choice = choose_method(root, name, compute, backbone, method, dry_run)
-    decomposer = make_decomposer(choice.compute, backbone, choice.known)
-    facts = environment(backbone) | place.facts()
-    facts["reproduce"] = reproduce_command(name, choice.compute, backbone, choice, store)
+    choices, known = choose_layers(root, name, compute, backbone, layers, method, dry_run)
+    first = choices[0][1]
+    decomposer = make_decomposer(first.compute, backbone, known)
     wanted = (name, backbone.id, variants, where, limit, retry_failed, shard_size)
-    request = Request(*wanted, facts, provenance(), store=store, codec=codec)
-    if not as_json:
-        announce(backbone, decomposer, chosen, choice)
-    elif choice.prior:
-        click.echo(choice.prior, err=True)
+    requests = []
+    for one, choice in choices:
+        facts = environment(one) | place.facts()
+        facts["reproduce"] = reproduce_command(name, choice.compute, one, choice, store)
+        requests.append(Request(*wanted, facts, provenance(), store=store, codec=codec))
+    announce(backbone, decomposer, chosen, [choice for _, choice in choices], quiet=as_json)
     if dry_run:
-        report_plan(root, make_plan(root, request, decomposer), decomposer, as_json, place.workers)
+        parts = getattr(decomposer, "parts", (decomposer,))
+        plans = [make_plan(root, *each) for each in zip(requests, parts, strict=True)]
+        report_plans(root, plans, parts, as_json, place.workers)
         return 0
-    engine = place.make_engine(choice.compute, backbone, choice.known, root)
-    report = run(root, request, decomposer, WAIT if wait else 0.0, as_json, engine, force)
-    picture = demo.draw(root, report) if name == demo.NAME else None
-    report_build(report, picture, as_json)
-    return FAILED if report.failed or (indexed and indexed.problems) else 0
+    engine = place.make_engine(first.compute, backbone, known, root)
+    reports = run(root, requests, decomposer, WAIT if wait else 0.0, as_json, engine, force)
+    picture = demo.draw(root, reports[0]) if name == demo.NAME else None
+    report_builds(reports, picture, as_json)
+    return FAILED if any(report.failed for report in reports) or (indexed and indexed.problems) else 0
 
 
 def index_first(root: Path, name: str, source: Path | None, layout: str | None, quiet: bool) -> IndexReport | None:
@@ -124,11 +137,15 @@ def is_indexed(root: Path, name: str) -> bool:
         return False
 
 
-def announce(backbone: Any, decomposer: Decomposer, given: dict[str, Any], choice: Choice) -> None:
-    """Say which method and weights are used, and why where the user did not choose."""
-    for line in (choice.why, choice.prior):
+def announce(
+    backbone: Any, decomposer: Decomposer, given: dict[str, Any], choices: Sequence[Choice], quiet: bool
+) -> None:
+    """Say which method and weights are used, and why where the user did not choose; ``quiet``, the priors alone."""
+    for line in dict.fromkeys(line for choice in choices for line in ("" if quiet else choice.why, choice.prior)):
         if line:
             click.echo(line, err=True)
+    if quiet:
+        return
     if given["weights"] is None and backbone.weights_source.startswith("demo"):
         click.echo("the hub cannot be reached: demo weights are used; --weights FILE takes others", err=True)
     for note in getattr(decomposer, "notes", ()):
@@ -154,9 +171,15 @@ def views_text(decomposer: Decomposer) -> str:
 
 
 def run(
-    root: Path, request: Request, decomposer: Decomposer, wait: float, quiet: bool, engine: Engine, force: bool
-) -> BuildReport:
+    root: Path,
+    requests: Sequence[Request],
+    decomposer: Decomposer,
+    wait: float,
+    quiet: bool,
+    engine: Engine,
+    force: bool,
+) -> list[BuildReport]:
     """Build with a progress bar."""
     with Progress("building", quiet=quiet) as progress:
         listener = Listener(progress.start, progress.advance, progress.say)
-        return build_version(root, request, decomposer, listener, wait, engine, force)
+        return build_versions(root, requests, decomposer, listener, wait, engine, force)

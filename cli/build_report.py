@@ -1,6 +1,8 @@
 """What ``build`` and ``denoise`` say: the plan, and what was done."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,12 +16,22 @@ from featstore.room import free_bytes, needed
 
 from .printing import bytes_text, emit_json, plural, seconds_text
 
-__all__ = ["FAILED", "report_build", "report_plan"]
+__all__ = ["FAILED", "report_builds", "report_plans"]
 
 FAILED = 3
 
 
-def report_plan(root: Path, plan: Plan, decomposer: Decomposer, as_json: bool, workers: int) -> None:
+def report_plans(root: Path, plans: Sequence[Plan], parts: Sequence[Decomposer], as_json: bool, workers: int) -> None:
+    """Say what a build would do for each version; as JSON one object, a list where there are several."""
+    facts = [report_plan(root, *each, as_json, workers) for each in zip(plans, parts, strict=True)]
+    if as_json:
+        emit_json(facts[0] if len(facts) == 1 else facts)
+    elif len(plans) > 1:
+        room = sum(plan.bytes_to_write for plan in plans)
+        click.echo(f"{len(plans)} versions in one pass, {bytes_text(room)} together; the times are those of each alone")
+
+
+def report_plan(root: Path, plan: Plan, decomposer: Decomposer, quiet: bool, workers: int) -> dict[str, Any]:
     """Say what a build would do; it takes as long as the one of its workers with the most shards."""
     shards = sum(-(-count // plan.shard_size) for count in plan.grids.values())
     longest = min(len(plan.todo), -(-shards // workers) * plan.shard_size)
@@ -48,9 +60,8 @@ def report_plan(root: Path, plan: Plan, decomposer: Decomposer, as_json: bool, w
         "measured": plan.seconds_per_image is None and bool(plan.todo),
         "workers": workers,
     }
-    if as_json:
-        emit_json(facts)
-        return
+    if quiet:
+        return facts
     click.echo(f"would compute {len(plan.todo):,} of {plural(plan.wanted, 'image')} ({plan.present:,} are there)")
     click.echo(f"  into    {plan.folder}")
     bound = "" if plan.codec == NONE else f"{plan.codec}, at most "
@@ -61,6 +72,7 @@ def report_plan(root: Path, plan: Plan, decomposer: Decomposer, as_json: bool, w
         one = f"{each:.2g} s an image, {how(plan, decomposer)}"
         several = "" if workers == 1 else f", {workers} workers at once"
         click.echo(f"  taking  about {seconds_text(seconds)} ({one}{several})")
+    return facts
 
 
 def how(plan: Plan, decomposer: Decomposer) -> str:
@@ -78,11 +90,18 @@ def measure(decomposer: Decomposer) -> float:
     return float(timed())
 
 
-def report_build(report: BuildReport, picture: Path | None, as_json: bool) -> None:
-    """Say what was built, where it lies, and what to do with it."""
+def report_builds(reports: Sequence[BuildReport], picture: Path | None, as_json: bool) -> None:
+    """Say what was built of each version; as JSON one object, a list where there are several."""
     if as_json:
-        emit_json(vars(report) | {"picture": str(picture) if picture else None})
+        facts = [vars(report) | {"picture": str(picture) if picture else None} for report in reports]
+        emit_json(facts[0] if len(facts) == 1 else facts)
         return
+    for report in reports:
+        report_build(report, picture)
+
+
+def report_build(report: BuildReport, picture: Path | None) -> None:
+    """Say what was built, where it lies, and what to do with it."""
     counts = f"{plural(report.computed, 'image')} computed, {report.present:,} there before, {report.failed:,} failed"
     click.echo(f"{report.dataset}/{report.backbone}/{report.version} ({report.method}): {counts}")
     wrote = f"{plural(report.shards, 'shard')}, {bytes_text(report.bytes)}, " if report.shards else ""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ComputeOptions",
+    "Known",
+    "Several",
+    "at_layers",
     "load_backbone",
     "make_decomposer",
     "run_comparison",
@@ -103,15 +106,36 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
     )
 
 
-def make_decomposer(
-    options: ComputeOptions, backbone: "Backbone", known: NDArray[np.float32] | None = None
-) -> Decomposer:
+@dataclass(frozen=True)
+class Several:
+    """Options and what is known beforehand, for each of several layers that are computed in one pass."""
+
+    parts: tuple[tuple[ComputeOptions, NDArray[np.float32] | None], ...]
+
+
+Known = NDArray[np.float32] | Several | None
+"""What a method is told beforehand."""
+
+
+def at_layers(backbone: "Backbone", layers: Sequence[int]) -> list["Backbone"]:
+    """Return the backbone at each layer, sharing forwards; as it is where none are given."""
+    import dvt
+
+    return dvt.at_layers(backbone, layers) if layers else [backbone]
+
+
+def make_decomposer(options: ComputeOptions, backbone: "Backbone", known: Known = None) -> Decomposer:
     """Return what computes the method chosen; ``known`` (H, W, C) is stage 1's prior artifact, or the artifact of stage 2.
 
     What it is for the methods of ``NEIGHBOURS`` is told there.
     """
     import dvt
 
+    if isinstance(known, Several):
+        backbones = at_layers(backbone, [int(own.layer or 0) for own, _ in known.parts])
+        made = [make_decomposer(own, one, what) for one, (own, what) in zip(backbones, known.parts, strict=True)]
+        layers: Decomposer = dvt.Layers(made)
+        return layers
     base = at_one_size(options, backbone, known)
     if backbone.resize != "keep":
         return base

@@ -13,7 +13,7 @@ from featstore.query import restricted
 from featstore.versions import Version, describe_version, find_version
 
 from . import options
-from .build_report import FAILED, report_build, report_plan
+from .build_report import FAILED, report_builds, report_plans
 from .denoisers import HELP, artifact_of, locate, raw_through
 from .environment import device_name, installed_versions, provenance
 from .progress import Progress
@@ -86,14 +86,14 @@ def denoise(
     if dry_run:
         if not as_json:
             click.echo("; ".join(said), err=True)
-        report_plan(root, plan, decomposer, as_json, 1)
+        report_plans(root, [plan], [decomposer], as_json, 1)
         return 0
     with Progress("cleaning", quiet=as_json) as progress:
         for line in said:
             progress.say(line)
         listener = Listener(progress.start, progress.advance, progress.say)
         report = build_version(root, request, decomposer, listener, force=force)
-    report_build(report, None, as_json)
+    report_builds([report], None, as_json)
     return FAILED if report.failed else 0
 
 

@@ -8,14 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from featstore.compute import Decomposer
 from featstore.errors import InputError
 from featstore.worker import Worker
 
-from .compute import ComputeOptions, load_backbone, make_decomposer
+from .compute import ComputeOptions, Known, load_backbone, make_decomposer
 
 __all__ = ["HELP", "cards", "elsewhere", "gpus", "make_workers", "parse_devices", "remote_worker", "share", "stand_in"]
 
@@ -108,7 +105,7 @@ def make_workers(
     options: ComputeOptions,
     devices: Sequence[str],
     backbone: Any,
-    prior: NDArray[np.float32] | None,
+    prior: Known,
     alone: bool = False,
 ) -> list[Worker]:
     """Return the workers of a build, none for one device unless ``alone``; ``backbone`` leaves the memory that they need.
@@ -147,9 +144,7 @@ def elsewhere(device: str, engine: str) -> dict[str, str]:
     return {"device": f"cuda: of {engine}"} if device == "cuda" and not cuda_devices() else {}
 
 
-def remote_worker(
-    options: ComputeOptions, device: str, backbone: Any, prior: NDArray[np.float32] | None, threads: int | None
-) -> Worker:
+def remote_worker(options: ComputeOptions, device: str, backbone: Any, prior: Known, threads: int | None) -> Worker:
     """Return what works on ``device`` of another machine, where files have the same names and the folder may be another."""
     leave(backbone)
     own = replace(options, device=device, weights=absolute(options.weights), denoiser=absolute(options.denoiser))
@@ -161,7 +156,7 @@ def absolute(name: str | None) -> str | None:
     return str(Path(name).absolute()) if name and Path(name).is_file() else name
 
 
-def make_in_worker(options: ComputeOptions, prior: NDArray[np.float32] | None, threads: int | None) -> Decomposer:
+def make_in_worker(options: ComputeOptions, prior: Known, threads: int | None) -> Decomposer:
     """Load the model in a worker's process and return what computes there; ``threads`` None is as many as torch takes."""
     import torch
 

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import numpy as np
 from click.core import ParameterSource
-from numpy.typing import NDArray
 
 from featstore.engines import Engine, LocalEngine
 from featstore.places import as_remote
 
 from . import devices
-from .compute import ComputeOptions
+from .compute import ComputeOptions, Known
 from .settings import RAY, SLURM, Settings
 
 __all__ = ["Place", "choose_place", "engine_options"]
@@ -100,9 +98,7 @@ class Place:
             return devices.cards(self.devices)
         return devices.elsewhere(self.devices[0], self.engine)
 
-    def make_engine(
-        self, options: ComputeOptions, backbone: Any, known: NDArray[np.float32] | None, root: Path
-    ) -> Engine:
+    def make_engine(self, options: ComputeOptions, backbone: Any, known: Known, root: Path) -> Engine:
         """Return the engine; ``options`` are those that ``share`` gave, ``known`` what the method needs beforehand."""
         if self.engine == "local":
             workers = devices.make_workers(options, self.devices, backbone, known, alone=self.timeout is not None)

@@ -59,8 +59,8 @@ class Layers:
     first's: the others take what it has prepared.
     """
 
-    def __init__(self, parts: Sequence[Any], tape: Tape) -> None:
-        self.parts, self.tape = tuple(parts), tape
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts, self.tape = tuple(parts), parts[0].backbone.tape
         self.batch_size = min(part.batch_size for part in parts)
 
     def __getattr__(self, name: str) -> Any:

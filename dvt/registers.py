@@ -109,7 +109,8 @@ def run(backbone: Backbone, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return patch tokens (N, P, C), with the extra token last where there is one, and prefix tokens (N, T, C)."""
     given = normalise(torch.stack(list(images)), backbone.mean, backbone.std, backbone.device)
     with torch.inference_mode(), autocast(backbone.device, backbone.dtype):
-        return tokens_after(backbone.model, given, backbone.layer, backbone.norm)
+        (tokens,) = tokens_after(backbone.model, given, (backbone.layer,), backbone.norm)
+    return tokens
 
 
 def watched(backbone: Backbone, blocks: Sequence[Any], images: Sequence[Tensor]) -> Float[Tensor, "n b p"]:

@@ -1,0 +1,68 @@
+"""Several layers of one backbone in one pass: a version each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from .compute import ComputeOptions, Several, at_layers
+from .method import Choice, choose_method
+
+if TYPE_CHECKING:
+    from dvt import Backbone
+
+__all__ = ["Chosen", "LayerList", "choose_layers", "first_layer"]
+
+Chosen = list[tuple["Backbone", Choice]]
+
+
+class LayerList(click.ParamType[tuple[int, ...]]):
+    """``5,11``, or ``5,-1`` from the end."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        """Parse numbers with commas between."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(word) for word in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of layers: give 5,11", parameter, context)
+
+
+def first_layer(compute: ComputeOptions, layers: Sequence[int], context: click.Context) -> ComputeOptions:
+    """Return the options to load the backbone with; raises UsageError where --layer and --layers are both given."""
+    if not layers:
+        return compute
+    if context.get_parameter_source("layer") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--layer is one, --layers are several in one pass: give one of them")
+    return replace(compute, layer=layers[0])
+
+
+def choose_layers(
+    root: Path,
+    dataset: str,
+    compute: ComputeOptions,
+    backbone: "Backbone",
+    layers: Sequence[int],
+    named: str | None,
+    dry_run: bool,
+) -> tuple[Chosen, Any]:
+    """Return the backbone and the choice of method for each layer, and what ``make_decomposer`` is told is known.
+
+    Without ``layers`` that is the backbone as it is. Raises UsageError where the best at hand is not one method for all.
+    """
+    chosen: Chosen = []
+    for one in at_layers(backbone, layers):
+        own = replace(compute, layer=one.layer) if layers else compute
+        chosen.append((one, choose_method(root, dataset, own, one, named, dry_run)))
+    if len(chosen) == 1 and not layers:
+        return chosen, chosen[0][1].known
+    methods = {choice.compute.method for _, choice in chosen}
+    if len(methods) > 1:
+        raise click.UsageError(f"the layers would take different methods ({', '.join(sorted(methods))}): give --method")
+    return chosen, Several(tuple((choice.compute, choice.known) for _, choice in chosen))
