@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -11,12 +11,10 @@ from click.core import ParameterSource
 from .compute import ComputeOptions, Several, at_layers
 from .method import Choice, choose_method
 
-if TYPE_CHECKING:
-    from dvt import Backbone
-
 __all__ = ["Chosen", "LayerList", "choose_layers", "first_layer"]
 
-Chosen = list[tuple["Backbone", Choice]]
+Chosen = list[tuple[Any, Choice]]
+"""A backbone a layer, and what is computed with it."""
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):
@@ -47,7 +45,7 @@ def choose_layers(
     root: Path,
     dataset: str,
     compute: ComputeOptions,
-    backbone: "Backbone",
+    backbone: Any,
     layers: Sequence[int],
     named: str | None,
     dry_run: bool,
