@@ -7,7 +7,7 @@ import click
 
 from featstore.build import Listener, build_version
 from featstore.compute import PARTS
-from featstore.errors import NotInStoreError
+from featstore.errors import InputError, NotInStoreError
 from featstore.plan import Request, make_plan
 from featstore.query import restricted
 from featstore.versions import Version, describe_version, find_version
@@ -104,6 +104,11 @@ def load_decomposer(
     import dvt
 
     backbone = {"dtype": "float32"} | describe_version(root, source.name)["recipe"]["backbone"]
+    if backbone.get("resize") == "keep":
+        raise InputError(
+            f"{source.name} keeps each image's shape: its artifact is taken at one, which its maps do not tell; "
+            "featstore build --method stage2 --resize keep makes the same from the images"
+        )
     place = dvt.choose_device(device)
     name, label = locate(root, denoiser, source.dataset, backbone)
     model = dvt.Denoiser.from_checkpoint(name, backbone["id"], source.channels)
