@@ -174,7 +174,7 @@ def describe_one(
     read = False
     try:
         status = read_status(path)
-        kept = known.find(record.image_id, record.path, *status) if known else None
+        kept = known.find(record.image_id, record.path, status.st_size, status.st_mtime_ns) if known else None
         if kept is None:
             data = read_bytes(path)
             read = True

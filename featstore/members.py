@@ -1,6 +1,7 @@
 """Bytes and status of what a path names: a whole file, or one inside a tar, Parquet or MATLAB file (``train.tar::a.jpg``)."""
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -41,9 +42,15 @@ def parted(path: str | Path) -> tuple[Path, str, str] | None:
         if remote.listing is not None and remote.url in remote.listing.files:
             return None
         return cast(Path, RemotePath(container, remote.listing)), kind, member
-    if os.path.lexists(text) or os.path.isdir(container):  # noqa: PTH112
+    if os.path.lexists(text):
         return None
-    return Path(container), kind, member
+    return local_path(container), kind, member
+
+
+@lru_cache(maxsize=256)
+def local_path(text: str) -> Path:
+    """Return a path that is asked for again and again."""
+    return Path(text)
 
 
 def split_at(text: str) -> tuple[str, str, str] | None:
@@ -76,23 +83,18 @@ def read_bytes(path: str | Path) -> bytes:
     return READERS[kind](container, member)
 
 
-def read_status(path: str | Path) -> MemberStatus:
+def read_status(path: str | Path) -> os.stat_result | MemberStatus:
     """Return size and time of change of a file or of one inside another; raises what ``read_bytes`` raises."""
-    if isinstance(path, str) and SEPARATOR not in path:
-        status = os.stat(path) if "://" not in path else stored_path(path).stat()  # noqa: PTH116
-        return MemberStatus(status.st_size, status.st_mtime_ns)
+    if isinstance(path, str) and SEPARATOR not in path and "://" not in path:
+        return os.stat(path)  # noqa: PTH116  (a million of them are asked for)
     inside = parted(path)
     if inside is None:
-        status = (stored_path(path) if isinstance(path, str) else path).stat()
-        return MemberStatus(status.st_size, status.st_mtime_ns)
+        return (stored_path(path) if isinstance(path, str) else path).stat()
     container, kind, member = inside
-    changed = container.stat().st_mtime_ns
-    if kind == "parquet":
-        return MemberStatus(None, changed)
-    if kind == "mat":
-        return MemberStatus(mat_size(container, member), changed)
-    index = tar_index(container)
-    place = index.members.get(normal(member))
-    if place is None:
-        raise DecodeError(index.damage or f"{container.name} holds no file of this name")
-    return MemberStatus(place[1], changed)
+    if kind == "tar":
+        index = tar_index(container)
+        place = index.members.get(normal(member))
+        if place is None:
+            raise DecodeError(index.damage or f"{container.name} holds no file of this name")
+        return MemberStatus(place[1], index.changed)
+    return MemberStatus(mat_size(container, member) if kind == "mat" else None, container.stat().st_mtime_ns)

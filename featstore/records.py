@@ -28,7 +28,8 @@ class ObjectRecord:
 class ImageRecord:
     """One image as its source describes it, before its bytes are read.
 
-    Paths are POSIX paths below the source's folder, or absolute where the file lies elsewhere.
+    Paths are POSIX paths below the source's folder, or absolute, or URLs, where the file lies elsewhere; behind ``::`` the name
+    of a file inside a tar, Parquet or MATLAB file (``train.tar::a.jpg``, ``train.parquet::17/image``, ``a.mat::images/12``).
     """
 
     image_id: str

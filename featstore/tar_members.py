@@ -32,10 +32,14 @@ COMPRESSED = {b"\x1f\x8b": "gzip -d", b"BZh": "bzip2 -d", b"\xfd7zXZ": "xz -d", 
 
 @dataclass
 class TarIndex:
-    """Where each file of a tar lies, (offset, length) [bytes] by name, and in a line what is wrong with the tar."""
+    """Where each file of a tar lies, (offset, length) [bytes] by name, and in a line what is wrong with the tar.
+
+    ``changed`` is when the tar was changed [ns since 1970].
+    """
 
     members: dict[str, tuple[int, int]]
     damage: str | None = None
+    changed: int = 0
     file: IO[bytes] | None = field(default=None, repr=False)
 
 
@@ -60,6 +64,7 @@ class Kept:
             if stamp is None:
                 stamp = path.stat()[:3]
             index = make_index(path)
+            index.changed = stamp[1]
             with self.lock:
                 self.found[name] = stamp, index
                 self.busy.pop(name, None)
