@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "Several",
     "at_layers",
     "load_backbone",
+    "local_weights",
     "make_decomposer",
     "run_comparison",
 ]
@@ -91,10 +93,9 @@ def load_backbone(options: ComputeOptions) -> "Backbone":
     """Build the model and load its weights."""
     import dvt
 
-    named = options.weights in (None, "hub", "demo", "random") or str(options.weights).startswith("hub:")
     return dvt.Backbone.create(
         options.backbone,
-        weights=options.weights if named or options.weights is None else local_copy(path_of(options.weights)),
+        weights=local_weights(options.weights),
         input_size=options.input_size,
         stride=options.stride,
         layer=options.layer,
@@ -122,6 +123,13 @@ def at_layers(backbone: "Backbone", layers: Sequence[int]) -> list["Backbone"]:
     import dvt
 
     return dvt.at_layers(backbone, layers) if layers else [backbone]
+
+
+def local_weights(weights: str | None) -> Path | str | None:
+    """Return ``--weights`` as ``Backbone.create`` takes it: a name as it is, a file or URL as a local file."""
+    if weights is None or weights in ("hub", "demo", "random") or weights.startswith("hub:"):
+        return weights
+    return local_copy(path_of(weights))
 
 
 def make_decomposer(options: ComputeOptions, backbone: "Backbone", known: Known = None) -> Decomposer:

@@ -16,6 +16,7 @@ from .build import build
 from .croissant import croissant
 from .datasets import datasets
 from .denoise import denoise
+from .diagnose import diagnose
 from .diff import diff
 from .export import export
 from .gc import gc
@@ -68,6 +69,7 @@ for command in (
     rm,
     gc,
     manifest,
+    diagnose,
     bench,
 ):
     cli.add_command(command)

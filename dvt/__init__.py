@@ -11,6 +11,7 @@ from .comparison import Measured, Setting, compare
 from .decomposition import Decomposition
 from .denoiser import Denoiser
 from .denoiser_file import read_state
+from .diagnosis import Diagnosis, LayerDiagnosis, diagnose, diagnose_maps, spread_blocks
 from .encoding import GridOptions
 from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverError, WeightsError
 from .field import FieldOptions
@@ -20,6 +21,7 @@ from .layers import Layers, at_layers
 from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
+from .outliers import OutlierRule, Place, Spread, frequent_places, log_edges, spread_of
 from .position import PositionShare, chance_mic, position_mic, position_share
 from .position_mean import PositionMeanDecomposer
 from .rasa import RasaDecomposer, RasaOptions, fit_rasa
@@ -45,15 +47,19 @@ __all__ = [
     "Decomposition",
     "Denoiser",
     "DenoiserError",
+    "Diagnosis",
     "DvtError",
     "FieldFit",
     "FieldOptions",
     "GridOptions",
     "HubError",
+    "LayerDiagnosis",
     "Layers",
     "LstsqFit",
     "LstsqOptions",
     "Measured",
+    "OutlierRule",
+    "Place",
     "PositionMeanDecomposer",
     "PositionShare",
     "Progress",
@@ -66,6 +72,7 @@ __all__ = [
     "ShiftMeanDecomposer",
     "ShiftOptions",
     "SolverError",
+    "Spread",
     "Stage1Decomposer",
     "Stage2Decomposer",
     "StoredDecomposer",
@@ -88,11 +95,15 @@ __all__ = [
     "crops_anywhere",
     "demo_weights_path",
     "describe_backbone",
+    "diagnose",
+    "diagnose_maps",
     "find_backbones",
     "find_neurons",
     "fit_field",
     "fit_rasa",
+    "frequent_places",
     "inputs_near",
+    "log_edges",
     "maximal_information",
     "mean_anywhere",
     "nearest_input",
@@ -109,5 +120,7 @@ __all__ = [
     "sample_crops",
     "solve",
     "solve_groups",
+    "spread_blocks",
+    "spread_of",
     "validate",
 ]

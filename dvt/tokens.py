@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["fused_attention", "tokens_after"]
+__all__ = ["final_norm", "fused_attention", "prefix_names", "tokens_after"]
 
 
 def tokens_after(
@@ -45,3 +45,21 @@ def fused_attention(model: nn.Module) -> bool:
     """Whether every block's attention is one fused kernel (timm's default; the environment's TIMM_FUSED_ATTN=0 ends it)."""
     blocks: Any = model.blocks
     return all(getattr(getattr(block, "attn", None), "fused_attn", False) for block in blocks)
+
+
+def final_norm(model: nn.Module) -> nn.Module | None:
+    """Return the norm that a model puts on its last block's tokens, None where there is none.
+
+    BEiT norms what has been pooled, SAM has a neck of other channels instead.
+    """
+    norm = getattr(model, "norm", None)
+    return None if norm is None or isinstance(norm, nn.Identity) else norm
+
+
+def prefix_names(model: nn.Module, count: int) -> tuple[str, ...]:
+    """Return what the ``count`` prefix tokens are: class, distillation, register 1 …"""
+    token: Any = getattr(model, "reg_token", None)
+    registers = 0 if token is None else min(int(token.shape[1]), count)
+    first = ("class", "distillation")[: count - registers]
+    left = range(1, count - len(first) + 1)
+    return first + tuple(f"register {number}" for number in left)

@@ -174,14 +174,21 @@ def planned(
     )
 
 
-def first_by_sha256(connection: duckdb.DuckDBPyConnection, count: int) -> list[Planned]:
-    """Return ``count`` images of the one data set that a restricted connection sees, the first by SHA-256, each once."""
+def first_by_sha256(connection: duckdb.DuckDBPyConnection, count: int, where: str | None = None) -> list[Planned]:
+    """Return ``count`` images of the one data set that a restricted connection sees, the first by SHA-256, each once.
+
+    Only those for which the condition ``where`` holds. Raises QueryError for a wrong one.
+    """
     folder = folder_of(connection)
-    rows = connection.execute(
-        "SELECT image_id, path, sha256, bytes FROM images "
-        "QUALIFY row_number() OVER (PARTITION BY sha256 ORDER BY image_id) = 1 ORDER BY sha256 LIMIT ?",
-        [count],
-    ).fetchall()
+    condition = check_condition(where) if where else "true"
+    sql = (
+        f"SELECT image_id, path, sha256, bytes FROM images WHERE ({condition}\n) "
+        "QUALIFY row_number() OVER (PARTITION BY sha256 ORDER BY image_id) = 1 ORDER BY sha256 LIMIT ?"
+    )
+    try:
+        rows = connection.execute(sql, [count]).fetchall()
+    except duckdb.Error as error:
+        raise QueryError(f"--where {where!r}: {first_line(str(error))}") from error
     return [Planned(row[0], joined(folder, row[1]), row[2], row[3]) for row in rows]
 
 

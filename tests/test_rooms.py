@@ -52,6 +52,7 @@ def test_only_the_place_where_they_meet_imports_dvt() -> None:
         "compute.py",
         "denoise.py",
         "denoisers.py",
+        "diagnosing.py",
         "method.py",
         "neighbours.py",
         "reproduce.py",
