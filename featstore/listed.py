@@ -9,7 +9,7 @@ import duckdb
 
 from . import manifest
 from .layout import PREFIX_SUM
-from .places import path_of
+from .places import images_folder, joined
 from .revisions import as_dicts
 from .versions import Version, find_version, list_versions
 
@@ -117,9 +117,10 @@ def image_places(root: Path, dataset: str, images: Sequence[str]) -> dict[str, l
             "ORDER BY i.dataset <> ?, i.last_revision IS NOT NULL, i.image_id",
             [list(images), dataset],
         ).fetchall()
+    folders = {source: str(images_folder(source)) for source in {row[2] for row in rows}}
     found: dict[str, list[tuple[str, str]]] = {}
     for sha256, image_id, source, path in rows:
-        found.setdefault(sha256, []).append((image_id, str(path_of(source) / path)))
+        found.setdefault(sha256, []).append((image_id, joined(folders[source], path)))
     return found
 
 

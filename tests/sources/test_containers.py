@@ -22,6 +22,7 @@ from featstore.members import read_bytes
 from featstore.plan import Request
 from featstore.query import restricted
 from featstore.records import ImageRecord, Problem
+from featstore.repair import repair_store
 
 pytest.importorskip("pyarrow")
 
@@ -150,6 +151,18 @@ def test_features_of_images_in_a_tar_are_those_of_the_same_files(tmp_path: Path,
     # The second build has nothing to do, and neither has indexing again, wherever that begins.
     assert build_version(tmp_path / "b", Request("pets", "fake"), FakeDecomposer()).computed == 0
     assert index_dataset(tmp_path / "b", "pets", None).hashed == 0
+
+
+def test_a_store_of_one_tar_is_repaired_from_it(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    index_dataset(root, "pets", make_tar(tmp_path / "val-0.tar", samples("val", 5)))
+    build_version(root, Request("pets", "fake", shard_size=2), FakeDecomposer())
+    before = {path: path.read_bytes() for path in sorted(root.rglob("*.h5"))}
+    (lost, *_) = before
+    lost.unlink()
+    report = repair_store(root, None, lambda version: FakeDecomposer())
+    assert (report.left, report.recomputed) == ([], 2)
+    assert {path: path.read_bytes() for path in sorted(root.rglob("*.h5"))} == before
 
 
 def test_columns_of_a_parquet_file_and_the_names_of_its_classes(tmp_path: Path) -> None:
