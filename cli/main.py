@@ -12,6 +12,7 @@ from featstore.manifest import interruptible
 
 from .backbones import backbones
 from .bench import bench
+from .bench_methods import methods
 from .build import build
 from .croissant import croissant
 from .datasets import datasets
@@ -73,6 +74,9 @@ for command in (
     bench,
 ):
     cli.add_command(command)
+
+
+bench.add_command(methods)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverErro
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .framing import RESIZES, centred, inputs_near, nearest_input
+from .judging import Figure, MethodResult, Patches, judge, run_method
 from .layers import Layers, at_layers
 from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
@@ -24,6 +25,7 @@ from .nodes import LstsqFit, node_grid
 from .outliers import OutlierRule, Place, Spread, frequent_places, log_edges, spread_of
 from .position import PositionShare, chance_mic, position_mic, position_share
 from .position_mean import PositionMeanDecomposer
+from .probe import knn_labels, patch_labels, ridge_labels
 from .rasa import RasaDecomposer, RasaOptions, fit_rasa
 from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .registers import RegisterOptions, RegistersDecomposer, find_neurons
@@ -51,6 +53,7 @@ __all__ = [
     "DvtError",
     "FieldFit",
     "FieldOptions",
+    "Figure",
     "GridOptions",
     "HubError",
     "LayerDiagnosis",
@@ -58,7 +61,9 @@ __all__ = [
     "LstsqFit",
     "LstsqOptions",
     "Measured",
+    "MethodResult",
     "OutlierRule",
+    "Patches",
     "Place",
     "PositionMeanDecomposer",
     "PositionShare",
@@ -103,12 +108,15 @@ __all__ = [
     "fit_rasa",
     "frequent_places",
     "inputs_near",
+    "judge",
+    "knn_labels",
     "log_edges",
     "maximal_information",
     "mean_anywhere",
     "nearest_input",
     "node_grid",
     "patch_centres",
+    "patch_labels",
     "position_mean",
     "position_mic",
     "position_share",
@@ -117,6 +125,8 @@ __all__ = [
     "read_weights",
     "resampled",
     "resolve",
+    "ridge_labels",
+    "run_method",
     "sample_crops",
     "solve",
     "solve_groups",

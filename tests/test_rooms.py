@@ -49,6 +49,7 @@ def test_only_the_place_where_they_meet_imports_dvt() -> None:
     users = {path.name for path in modules("cli") if "dvt" in imported(path)}
     meeting = {
         "backbones.py",
+        "bench_methods.py",
         "compute.py",
         "denoise.py",
         "denoisers.py",

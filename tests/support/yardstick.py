@@ -14,6 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
+from dvt import patch_labels as majority
+
 NEIGHBOURS = 20
 RIDGES = (10.0, 100.0, 1000.0, 10_000.0)
 FOLDS = 4  # of the training images, by which a ridge is chosen
@@ -32,12 +34,7 @@ class Scores:
 
 def patch_labels(path: Path, grid: tuple[int, int], void: int) -> NDArray[np.int64]:
     """The label that most pixels of each cell have, row by row; -1 where that is ``void``."""
-    mask = np.array(Image.open(path)).astype(np.int64)
-    rows, columns = (np.arange(side) * count // side for side, count in zip(mask.shape, grid, strict=True))
-    cell = rows[:, None] * grid[1] + columns[None, :]
-    votes = np.bincount((cell * 256 + mask).ravel(), minlength=grid[0] * grid[1] * 256).reshape(-1, 256)
-    label = votes.argmax(axis=1)
-    return np.where(label == void, -1, label)
+    return majority(np.array(Image.open(path)), grid, (void,))
 
 
 def splits(images: int, count: int, seed: int = 0) -> Iterator[tuple[list[int], list[int]]]:
