@@ -21,7 +21,8 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table whose columns end where their numbers end."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = [columns, ["─" * width for width in widths], *rows]
-    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines)
+    told = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(line.rstrip() for line in told)
 
 
 def share(value: float) -> str:
