@@ -32,7 +32,7 @@ def collect_garbage(
     manifest.require(root)
     ensure_root(root)
     with build_lock(root, wait):
-        plan = plan_garbage(root, old_revisions)
+        plan = plan_garbage(root, old_revisions, alone=True)
         planned(plan)
         forget_features(root, plan)
         for item in plan.garbage:

@@ -17,7 +17,7 @@ from .places import listed as listed_below
 from .query import restricted
 from .recipe import Recipe
 from .registry import PATTERN
-from .root import is_held
+from .root import LOCK, is_held
 from .sealing import PREFIX as TEMPORARY
 from .sealing import leftovers
 
@@ -26,7 +26,8 @@ __all__ = ["Garbage", "GarbagePlan", "plan_garbage"]
 REMOVED, OLD = "its version was removed", "none of its images is in a revision"
 SUPERSEDED = "other shards hold all of its images"
 FOLDER = re.compile(r"[0-9a-f]{12}")
-CALIBRATIONS = ".calibrations"
+CALIBRATIONS, JOBS = ".calibrations", ".slurm"
+ENDED = "jobs of a build that has ended wrote it"
 DOCUMENTS = ("recipe.json", VERSION, "croissant.json", IMAGES, SHARDS)
 REBUILD = "the manifest does not know it: featstore manifest rebuild, or the build that made it, takes it in"
 
@@ -90,8 +91,10 @@ class Known:
     features: frozenset[str]
 
 
-def plan_garbage(root: Path, old_revisions: bool = False) -> GarbagePlan:
+def plan_garbage(root: Path, old_revisions: bool = False, alone: bool = False) -> GarbagePlan:
     """Compare manifest and disk. ``old_revisions`` counts shards as garbage whose images are all in no *current* revision.
+
+    ``alone`` says that the caller holds the store's lock: then what jobs of Slurm left is of no build that runs.
 
     Raises NotInStoreError where there is no store.
     """
@@ -109,6 +112,7 @@ def plan_garbage(root: Path, old_revisions: bool = False) -> GarbagePlan:
     left: list[tuple[str, str]] = []
     found = [*doomed, *strays(root, tree, known, left), *documents(root, tree, known, kept)]
     found += [*trainings(root, tree, known, left), *calibrations(root, tree, known)]
+    found += jobs(root, tree) if alone or not is_held(root / LOCK) else []
     return GarbagePlan(tuple(found), rows, tuple(left), gone)
 
 
@@ -183,6 +187,15 @@ def strays(root: Path, tree: Tree, known: Known, left: list[tuple[str, str]]) ->
                 yield Garbage("shard", f"{folder}/{name}", on_disk(path / name), REMOVED)
             else:
                 left.append((f"{folder}/{name}", REBUILD))
+
+
+def jobs(root: Path, tree: Tree) -> Iterator[Garbage]:
+    """Yield what jobs of Slurm and a driver that has ended told each other, and their logs."""
+    for folder, names in sorted(tree.items()):
+        if f"{folder}/".startswith(f"{JOBS}/"):
+            yield from (
+                Garbage("temporary", f"{folder}/{name}", on_disk(root / folder / name), ENDED) for name in names
+            )
 
 
 def documents(root: Path, tree: Tree, known: Known, kept: set[str]) -> Iterator[Garbage]:

@@ -159,7 +159,7 @@ def remake(draft: Draft, decomposer: Callable[[], Decomposer], advance: Callable
     reader, made = reader_of(draft), Counts()
     good = good_rows(draft, reader)
     size = decomposer().batch_size if len(good) < len(draft.slots) else 16
-    with ShardWriter(draft.path, draft.header, len(draft.slots) + len(draft.failures)) as shard:
+    with ShardWriter(draft.path, draft.header, len(draft.slots) + len(draft.failures), replace=True) as shard:
         for start in range(0, len(draft.slots), size):
             numbers = range(start, min(start + size, len(draft.slots)))
             wanted = [number for number in numbers if number not in good]

@@ -19,6 +19,7 @@ from .places import as_remote, path_of
 from .transport import READ_ONLY
 
 __all__ = [
+    "LOCK",
     "build_lock",
     "check_name",
     "ensure_root",

@@ -48,17 +48,40 @@ def temporary_for(path: Path) -> Path:
     return temporary
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Flush ``temporary`` to the disk, give it its name, and flush the folder that says so; or upload it."""
+def publish(temporary: Path, path: Path, replace: bool = True) -> None:
+    """Flush ``temporary`` to the disk, give it its name, and flush the folder that says so; or upload it.
+
+    Without ``replace`` a file that bears the name already stays: raises FileExistsError. Behind a URL, where nobody can look
+    and write in one step, one that comes in the same moment may be replaced.
+    """
     remote = as_remote(path)
     if remote is not None:
+        if not replace and path.exists():
+            raise FileExistsError(f"{path} is there already")
         remote.upload(temporary)
         discard(temporary)
         return
     flush(temporary)
-    temporary.replace(path)
+    if replace:
+        temporary.replace(path)
+    else:
+        give_name(temporary, path)
     WRITING.discard(temporary)
     flush(path.parent)
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Rename a file to a name that nobody bears; raises FileExistsError where somebody does."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(f"{path} is there already") from None
+        temporary.replace(path)
+        return
+    temporary.unlink()
 
 
 def discard(temporary: Path) -> None:

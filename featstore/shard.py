@@ -39,8 +39,9 @@ class ShardWriter:
     ``add``, ``seal`` and entering the block raise StoreError where the disk is full or the folder cannot be written.
     """
 
-    def __init__(self, path: Path, header: ShardHeader, capacity: int) -> None:
-        self.path, self.header, self.capacity = path, header, capacity
+    def __init__(self, path: Path, header: ShardHeader, capacity: int, replace: bool = False) -> None:
+        """``replace`` is for repair alone, which knows that what bears the name is damaged."""
+        self.path, self.header, self.capacity, self.replace = path, header, capacity, replace
         self.image_ids: list[str] = []
         self.sha256s: list[str] = []
         self.checksums: list[list[int]] = []
@@ -118,7 +119,10 @@ class ShardWriter:
         self.failures.append(failure)
 
     def seal(self) -> ShardContents:
-        """Write the tables and the trailer, flush, rename; returns what the shard holds. No sample at all is legal."""
+        """Write the tables and the trailer, flush, rename; returns what the shard holds. No sample at all is legal.
+
+        A shard that bears the name already stays, unless ``replace``: then what that one holds is returned.
+        """
         count = len(self.image_ids)
         contents = ShardContents(
             self.header,
@@ -137,7 +141,10 @@ class ShardWriter:
             self.file.close()
             digest = append_trailer(self.temporary)
             size = self.temporary.stat().st_size
-            publish(self.temporary, self.path)
+            try:
+                publish(self.temporary, self.path, self.replace)
+            except FileExistsError:  # by a worker that was taken for dead: what was sealed first is what is listed
+                return read_contents(self.path)
         return replace(contents, bytes=size, digest=digest)
 
 

@@ -179,6 +179,17 @@ def test_what_dead_processes_were_writing_goes_and_what_others_write_stays(root:
     assert all(path.exists() for path in alive)
 
 
+def test_what_jobs_of_slurm_left_goes_but_not_while_a_build_runs(root: Path) -> None:
+    left = root / ".slurm" / "7-abc" / "jobs" / "12_log.err"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"gone")
+    with build_lock(root):
+        assert plan_garbage(root).garbage == ()
+    assert [item.path for item in plan_garbage(root).garbage] == [".slurm/7-abc/jobs/12_log.err"]
+    collect_garbage(root)
+    assert not (root / ".slurm").exists()
+
+
 def test_empty_folders_go(root: Path) -> None:
     (root / "pets" / "fake" / "000000000000" / "deep").mkdir(parents=True)
     collect_garbage(root)

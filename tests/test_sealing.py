@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from featstore.errors import StoreError
 from featstore.sealing import discard, publish, storing, sweep, temporary_for, write_bytes
-from featstore.shard import read_contents
+from featstore.shard import ShardHeader, ShardWriter, read_contents
 
 WRITER = """
 import os, resource, signal, sys
@@ -52,6 +53,20 @@ def test_a_killed_writer_leaves_no_shard_and_its_leftover_is_swept(tmp_path: Pat
     assert write(path, "whole").returncode == 0
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert len(read_contents(path).image_ids) == 8
+
+
+def test_a_shard_that_is_sealed_is_never_replaced(tmp_path: Path) -> None:
+    """A worker that was taken for dead comes back when another has made its shard."""
+    path = tmp_path / "shard-00000.h5"
+    header = ShardHeader("d", "b", "0" * 64, "{}", ("raw",), (2, 2), 3, 0, "{}")
+    with ShardWriter(path, header, 1) as late, ShardWriter(path, header, 1) as first:
+        for number, shard in enumerate((late, first)):
+            shard.add("one", "1" * 64, {"raw": np.full((2, 2, 3), number, np.float16)}, None, {})
+        sealed = first.seal()
+        before = path.read_bytes()
+        assert late.seal().digest == sealed.digest
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("size", [100, 4000, 15_000, 21_000])

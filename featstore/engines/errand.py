@@ -1,12 +1,15 @@
 """What a worker on another machine is sent out with, and what it checks there before it begins."""
 
+import hashlib
 import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from featstore.compute import Decomposer
@@ -106,8 +109,25 @@ def here() -> Process:
 
 
 def installed() -> str:
-    """Return the release of featstore that is installed."""
+    """Return the release of featstore that is installed, and the first digits of a digest of its code.
+
+    Two checkouts of one release differ, and with them what they compute.
+    """
     try:
-        return version("featstore-dvt")
+        release = version("featstore-dvt")
     except PackageNotFoundError:
-        return "of unknown release"
+        release = "of unknown release"
+    return f"{release} (code {code_digest()[:8]})"
+
+
+@cache
+def code_digest() -> str:
+    """Return the SHA-256 over the names and texts of the modules that workers run, in hex."""
+    digest = hashlib.sha256()
+    for package in ("featstore", "dvt"):
+        spec = find_spec(package)
+        for place in spec.submodule_search_locations or [] if spec else []:
+            for path in sorted(Path(place).rglob("*.py")):
+                digest.update(f"{package}/{path.relative_to(place).as_posix()}\n".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
