@@ -32,7 +32,10 @@ COLUMNS = (
 @click.command()
 @click.argument("pattern", required=False)
 @click.option(
-    "--all", "every", is_flag=True, help="Look through every ViT that timm has weights for, not aliases alone."
+    "--all",
+    "every",
+    is_flag=True,
+    help="Look through every ViT that timm has weights for, not aliases alone (without PATTERN half a minute).",
 )
 @options.as_json
 def backbones(pattern: str | None, every: bool, as_json: bool) -> None:

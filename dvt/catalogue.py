@@ -55,7 +55,10 @@ def find_backbones(pattern: str | None = None, every: bool = False) -> list[Back
     """
     names: Iterable[str] = [*ALIASES.values(), *(resolve(alias) for alias in brought())]
     if every:
-        names = [*names, *(name for name in timm.list_pretrained() if name not in ALIASES.values())]
+        names = [
+            *names,
+            *(name for name in timm.list_pretrained() if name not in ALIASES.values() and may_be_vit(name)),
+        ]
     chosen = [name for name in names if pattern is None or fits(pattern, name) or fits(pattern, backbone_id(name))]
     found = []
     for name in chosen:
@@ -68,6 +71,12 @@ def find_backbones(pattern: str | None = None, every: bool = False) -> list[Back
         more = "" if every else "; --all looks through all of timm"
         raise BackboneError(f"no backbone is called like {pattern!r}{more}")
     return found
+
+
+def may_be_vit(timm_name: str) -> bool:
+    """Whether a model's first layer is one of patches, by timm's record of it: the others need not be made to be refused."""
+    first = timm.get_pretrained_cfg(timm_name).first_conv
+    return not first or "patch_embed" in str(first)
 
 
 def fits(pattern: str, name: str) -> bool:
