@@ -83,7 +83,8 @@ def find_pending(
     up = "NOT present AND held IS NULL AND coalesce(step, 'read') <> 'read' AND NOT $retry"
     known = {"variants": list(variants), "digest": digest}
     counts = connection.execute(
-        f"SELECT count(*), count_if(present), count_if({up}) FROM ({state})", known | {"retry": retry_failed}
+        f"SELECT count(*), coalesce(count_if(present), 0), coalesce(count_if({up}), 0) FROM ({state})",
+        known | {"retry": retry_failed},
     ).fetchall()[0]
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE todo AS SELECT image_id, path, sha256, bytes, height, width, held, "
