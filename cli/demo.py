@@ -18,6 +18,8 @@ SHOWN = 8
 def choose(chosen: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """Return the options with the demo's own wherever the user gave none."""
     given = {name for name in chosen if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if chosen["method"] not in (None, "stage1"):
+        given.add("views")  # other methods have numbers of their own
     return chosen | {name: value for name, value in CHOICES.items() if name not in given}
 
 
