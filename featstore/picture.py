@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .components import colours
 from .errors import NotInStoreError
 from .images import decode
 from .members import read_bytes
@@ -73,28 +74,6 @@ def load(entry: tuple[str, Path, Path, int]) -> Row:
     reader = ShardReader(shard)
     maps = {name: reader.read(name, row).astype(np.float32) for name in ("raw", "clean", "artifact", "residual")}
     return Row(title, decode(read_bytes(photo)), **maps)
-
-
-def basis(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean (C,) and the three leading principal directions (C, 3) of (n, C) features, signs fixed."""
-    mean = features.mean(axis=0)
-    _, _, directions = np.linalg.svd(features - mean, full_matrices=False)
-    leading = directions[:3]
-    signs = np.sign(leading[np.arange(len(leading)), np.abs(leading).argmax(axis=1)])
-    return mean, (leading * signs[:, None]).T
-
-
-def colours(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.uint8]]:
-    """Return one (H, W, 3) picture a (H, W, C) map: one PCA basis and one colour scale for all of them."""
-    tokens = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
-    mean, directions = basis(tokens)
-    projected = (tokens - mean) @ directions
-    projected = np.pad(projected, ((0, 0), (0, 3 - projected.shape[1])))
-    low, high = np.percentile(projected, [2, 98], axis=0)
-    span = np.where(high > low, high - low, 1)
-    shades = (np.clip((projected - low) / span, 0, 1) * 255).astype(np.uint8)
-    ends = np.cumsum([m.shape[0] * m.shape[1] for m in maps])[:-1]
-    return [part.reshape(*m.shape[:2], 3) for part, m in zip(np.split(shades, ends), maps, strict=True)]
 
 
 def heat(norms: NDArray[np.float32]) -> NDArray[np.uint8]:

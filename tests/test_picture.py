@@ -6,9 +6,10 @@ from fakes import FakeDecomposer, make_folder
 from PIL import Image
 
 from featstore.build import build_version
+from featstore.components import basis, colours
 from featstore.errors import NotInStoreError
 from featstore.index import index_dataset
-from featstore.picture import basis, colours, heat, save_picture
+from featstore.picture import heat, save_picture
 from featstore.plan import Request
 
 
