@@ -20,6 +20,7 @@ from .denoise import denoise
 from .diagnose import diagnose
 from .diff import diff
 from .export import export
+from .figure import figure
 from .gc import gc
 from .import_ import import_
 from .index import index
@@ -31,6 +32,7 @@ from .show import show
 from .tag import tag
 from .train import train
 from .verify import verify
+from .video import video
 
 __all__ = ["cli", "main"]
 
@@ -71,6 +73,8 @@ for command in (
     gc,
     manifest,
     diagnose,
+    figure,
+    video,
     bench,
 ):
     cli.add_command(command)
