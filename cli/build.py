@@ -21,7 +21,7 @@ from .compute_options import compute_options
 from .engine_options import choose_place, engine_options
 from .environment import environment, provenance
 from .index import report_index, run_index
-from .layers import LayerList, choose_layers, first_layer
+from .layers import choose_layers, first_layer
 from .method import Choice, named_method
 from .printing import bytes_text, plural
 from .progress import Progress
@@ -38,7 +38,7 @@ WAIT = 24 * 3600.0
 @compute_options
 @click.option(
     "--layers",
-    type=LayerList(),
+    type=options.Blocks(),
     default=(),
     help="Several blocks in one pass, 5,11: a version each, as --layer makes it.",
 )

@@ -23,21 +23,6 @@ FAILED = 3
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
 
-class Blocks(click.ParamType[tuple[int, ...]]):
-    """Blocks from 0, negative ones from the end, with commas."""
-
-    name = "LIST"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
-        """Return them in order."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(word) for word in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no list of blocks: give 5,11 or -1", parameter, context)
-
-
 class Threshold(click.ParamType[tuple[float, float | None]]):
     """``2x``, times the median of an image; ``150``, a norm."""
 
@@ -70,7 +55,7 @@ class Threshold(click.ParamType[tuple[float, float | None]]):
     "--threshold", type=Threshold(), default="2x", help="An outlier's norm: times its image's median, or a number."
 )
 @click.option(
-    "--blocks", type=Blocks(), help="Blocks to take the MIC of and to draw.  [default: four, the last one too]"
+    "--blocks", type=options.Blocks(), help="Blocks to take the MIC of and to draw.  [default: four, the last one too]"
 )
 @click.option(
     "--crops",

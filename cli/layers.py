@@ -11,25 +11,10 @@ from click.core import ParameterSource
 from .compute import ComputeOptions, Several, at_layers
 from .method import Choice, choose_method
 
-__all__ = ["Chosen", "LayerList", "choose_layers", "first_layer"]
+__all__ = ["Chosen", "choose_layers", "first_layer"]
 
 Chosen = list[tuple[Any, Choice]]
 """A backbone a layer, and what is computed with it."""
-
-
-class LayerList(click.ParamType[tuple[int, ...]]):
-    """``5,11``, or ``5,-1`` from the end."""
-
-    name = "LIST"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
-        """Parse numbers with commas between."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(word) for word in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no list of layers: give 5,11", parameter, context)
 
 
 def first_layer(compute: ComputeOptions, layers: Sequence[int], context: click.Context) -> ComputeOptions:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .options import Size
+from .options import Size, picked
 
 __all__ = ["model_options"]
 
@@ -14,13 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def model_options(*names: str) -> Callable[[F], F]:
     """Return a decorator that adds options of the backbone: those named, else all."""
-
-    def add(command: F) -> F:
-        for name in reversed(names or tuple(OPTIONS)):
-            command = OPTIONS[name](command)
-        return command
-
-    return add
+    return picked(OPTIONS, names)
 
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {

@@ -1,6 +1,6 @@
 """Options that several commands share, each declared once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,9 +11,34 @@ from featstore.layout import STORES
 from featstore.places import as_remote, path_of
 from featstore.root import resolve_root
 
-__all__ = ["Place", "Size", "Variants", "as_json", "compress", "dry_run", "force", "root", "source_options", "store"]
+__all__ = [
+    "Blocks",
+    "Place",
+    "Size",
+    "Variants",
+    "as_json",
+    "compress",
+    "dry_run",
+    "force",
+    "picked",
+    "root",
+    "source_options",
+    "store",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def picked(declared: Mapping[str, Callable[[Any], Any]], names: tuple[str, ...]) -> Callable[[F], F]:
+    """Return a decorator that adds options of a family: those named, else all."""
+
+    def add(command: F) -> F:
+        for name in reversed(names or tuple(declared)):
+            command = declared[name](command)
+        return command
+
+    return add
+
 
 root = click.option(
     "--root",
@@ -85,6 +110,21 @@ class Variants(click.ParamType[tuple[str, ...]]):
         if isinstance(value, tuple):
             return value
         return tuple(word.strip() for word in str(value).split(",") if word.strip())
+
+
+class Blocks(click.ParamType[tuple[int, ...]]):
+    """``5,11``, or ``5,-1`` from the end: blocks from 0."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        """Return them in order."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(word) for word in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of blocks: give 5,11 or -1", parameter, context)
 
 
 class Size(click.ParamType[tuple[int, int]]):

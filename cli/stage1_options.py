@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .options import Size
+from .options import Size, picked
 
 __all__ = ["Memory", "Smooth", "Span", "stage1_options"]
 
@@ -70,13 +70,7 @@ class Memory(click.ParamType[int]):
 
 def stage1_options(*names: str) -> Callable[[F], F]:
     """Return a decorator that adds options of stage 1: those named, else all."""
-
-    def add(command: F) -> F:
-        for name in reversed(names or tuple(OPTIONS)):
-            command = OPTIONS[name](command)
-        return command
-
-    return add
+    return picked(OPTIONS, names)
 
 
 OPTIONS: dict[str, Callable[[Any], Any]] = {

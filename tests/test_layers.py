@@ -33,7 +33,9 @@ def roots(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "one", tmp_path / "two"
 
 
-@pytest.mark.parametrize("method", [("--method", "raw"), ("--method", "stage1", "--views", "2", "--holdout", "0", "--resize", "keep")])
+@pytest.mark.parametrize(
+    "method", [("--method", "raw"), ("--method", "stage1", "--views", "2", "--holdout", "0", "--resize", "keep")]
+)
 def test_layers_of_one_pass_are_those_of_each_alone(roots: tuple[Path, Path], method: tuple[str, ...]) -> None:
     together, alone = roots
     said = call(*MADE, *method, "--layers", "0,-1", "--shard-size", 2, "--json", "--root", together)
