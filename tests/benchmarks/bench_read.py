@@ -89,6 +89,8 @@ def make_store(root: Path, samples: NDArray[np.float16], variant: str = "clean")
     with manifest.writing(root) as connection:
         about = {"dataset": "bench", "layout": "folder", "source": str(root), "revision": 1}
         manifest.insert(connection, "datasets", [about])
+        counts = {"added": len(images), "changed": 0, "removed": 0, "images": len(images), "created_at": manifest.now()}
+        manifest.insert(connection, "revisions", [{k: about[k] for k in ("dataset", "revision", "source")} | counts])
         manifest.insert(connection, "images", [image | same | {"first_revision": 1} for image in images])
         manifest.insert(connection, "versions", [version])
     for path, contents in sealed:
