@@ -40,7 +40,9 @@ class Patch(click.ParamType[tuple[int, int]]):
 @click.option(
     "--output", type=options.Place(local=True), metavar="FILE", required=True, help=f"Ends in {', '.join(FORMATS)}."
 )
-@click.option("--columns", type=options.Variants(), default=",".join(COLUMNS), help="What to show, in this order.")
+@click.option(
+    "--columns", type=options.Variants(), default=",".join(COLUMNS), help="What to show of each variant, in this order."
+)
 @click.option(
     "--variants", type=options.Variants(), default=",".join(VARIANTS), help="Of which variants; clean_fine, too."
 )

@@ -6,8 +6,6 @@ from numpy.typing import NDArray
 __all__ = ["cluster", "nearest"]
 
 Floats = NDArray[np.float32]
-MOST = 1 << 15
-"""Tokens from which centres are found; of more, as many are taken evenly."""
 STARTS, STEPS = 4, 100
 
 
@@ -17,7 +15,6 @@ def cluster(tokens: Floats, count: int, seed: int = 0) -> Floats:
     k is ``count``, or fewer where there are not as many different tokens. Starts follow Arthur and Vassilvitskii (2007):
     each next centre is drawn in proportion to the squared distance from those there are; ``seed`` decides the draws.
     """
-    tokens = tokens[:: -(-len(tokens) // MOST)]
     generator = np.random.default_rng(seed)
     found = [lloyd(tokens, begin(tokens, count, generator)) for _ in range(STARTS)]
     centres = min(found, key=lambda each: each[1])[0]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Colours", "basis", "colours", "fit_colours"]
+__all__ = ["MOST", "Colours", "basis", "colours", "fit_colours", "sampled"]
 
-MOST = 1 << 17
-"""Tokens of which a basis is found; of more, as many are taken evenly."""
+MOST = 1 << 15
+"""Tokens of which a basis is found."""
 FLAT = 1e-4
 """A component whose range is this small beside the largest is rounding, and is not drawn."""
 
@@ -46,10 +46,15 @@ def basis(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     return mean.astype(np.float32), (leading * signs).astype(np.float32)
 
 
+def sampled(maps: Sequence[NDArray[np.float32]], most: int) -> NDArray[np.float32]:
+    """Return the features (n, C) of (H, W, C) maps; every second, third … where they are more than ``most``."""
+    step = -(-sum(m.shape[0] * m.shape[1] for m in maps) // most)
+    return np.concatenate([m.reshape(-1, m.shape[-1])[::step] for m in maps])
+
+
 def fit_colours(maps: Sequence[NDArray[np.float32]]) -> Colours:
     """Find one basis for (H, W, C) maps together, and colours from the 2nd to the 98th percentile of their components."""
-    tokens = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
-    tokens = tokens[:: -(-len(tokens) // MOST)]
+    tokens = sampled(maps, MOST)
     mean, directions = basis(tokens)
     low, high = np.percentile((tokens - mean) @ directions, [2, 98], axis=0).astype(np.float32)
     shown = high - low > FLAT * (high - low).max()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clustering import cluster, nearest
-from .components import Colours, fit_colours
+from .components import MOST, Colours, fit_colours, sampled
 from .errors import InputError
 from .shown import Shown
 
@@ -89,7 +89,7 @@ def common(shown: Sequence[Shown], columns: Sequence[str], clusters: int) -> Mea
     ]
     width = next(iter(shown[0].maps.values())).shape[-1]
     wanted = bool(seen) and "kmeans" in columns
-    tokens = np.concatenate([m.reshape(-1, width) for m in seen]) if wanted else np.zeros((1, width), np.float32)
+    tokens = sampled(seen, MOST) if wanted else np.zeros((1, width), np.float32)
     return Means(
         fit_colours(seen) if seen and "pca" in columns else None,
         fit_colours(artifacts) if artifacts and {"artifact", "residual"} & set(columns) else None,

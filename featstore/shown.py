@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .compute import VARIANTS
 from .errors import DecodeError, InputError, NotInStoreError, QueryError, RemoteError
@@ -25,11 +26,13 @@ __all__ = ["Chosen", "Shown", "choose_images", "choose_sequence"]
 
 DERIVABLE = {"raw", "clean", "artifact"}
 LISTED = 6
+PIXELS = 1024
+"""Longest side at which photographs are kept."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One image: its photograph (h, w, 3), no more of it than the features show, and (H, W, C) maps by variant."""
+    """One image: its photograph (h, w, 3), what the features show of it; (H, W, C) maps by variant."""
 
     image_id: str
     photograph: NDArray[np.uint8]
@@ -64,14 +67,13 @@ class Chosen:
     def __iter__(self) -> Iterator[Shown]:
         """Yield each image. Raises DecodeError, naming the file, for a photograph that cannot be read."""
         geometry = Geometry.of(self.recipe)
+        shards = list(dict.fromkeys(entry.shard for entry in self.entries))
+        pool = ShardPool(shards)
         for entry in self.entries:
             photograph = read_photograph(entry.photograph)
-            yield Shown(entry.image_id, geometry.cut(photograph) if geometry else photograph, self.maps(entry))
-
-    def maps(self, entry: Entry) -> dict[str, NDArray[np.float32]]:
-        """Read the maps of one image."""
-        reader = ShardPool([entry.shard])[0]
-        return {name: reader.read(name, entry.row).astype(np.float32) for name in self.variants}
+            reader = pool[shards.index(entry.shard)]
+            maps = {name: reader.read(name, entry.row).astype(np.float32) for name in self.variants}
+            yield Shown(entry.image_id, smaller(geometry.cut(photograph) if geometry else photograph), maps)
 
     def evenly(self, count: int) -> "Chosen":
         """Return at most ``count`` of the images, evenly from the first to the last."""
@@ -215,3 +217,12 @@ def read_photograph(path: Path) -> NDArray[np.uint8]:
         raise
     except OSError as error:
         raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error
+
+
+def smaller(photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a photograph of at most ``PIXELS``."""
+    if max(photograph.shape) <= PIXELS:
+        return photograph
+    picture = Image.fromarray(photograph)
+    picture.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

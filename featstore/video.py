@@ -22,7 +22,8 @@ SAMPLED = 32
 """Frames that decide the basis, evenly from the whole sequence."""
 GAP, HEAD, FOOT = 8, 26, 22
 """Pixels: between tiles, for the headings, for the frame's name."""
-QUALITY = 90
+QUALITY, TALLEST = 90, 2
+"""Of WebP, of 100; the tallest tile (tile widths)."""
 
 
 def check_video(path: Path) -> None:
@@ -48,11 +49,14 @@ def ffmpeg(path: Path) -> str:
 
 
 def frames_of(chosen: Chosen, width: int, smooth: bool = False) -> Iterator[Image.Image]:
-    """Yield the frames, each column ``width`` [pixels] wide: all of one size, the first frame's."""
+    """Yield the frames, each column ``width`` [pixels] wide: all of one size, into which a frame of another shape is fitted."""
     shades = fit_colours([values for one in chosen.evenly(SAMPLED) for values in one.maps.values()])
     size: tuple[int, int] | None = None
     for one in chosen:
-        size = size or (width, max(16, round(width * one.photograph.shape[0] / one.photograph.shape[1])))
+        size = size or (
+            width,
+            int(np.clip(width * one.photograph.shape[0] / one.photograph.shape[1] + 0.5, 16, TALLEST * width)),
+        )
         yield compose(one, shades, size, chosen.version.name, smooth)
 
 
@@ -64,14 +68,23 @@ def compose(one: Shown, shades: Colours, size: tuple[int, int], title: str, smoo
     wide = len(tiles) * (size[0] + GAP) + GAP
     canvas = Image.new("RGB", (wide + wide % 2, HEAD + size[1] + FOOT + (HEAD + size[1] + FOOT) % 2), "white")
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(15), ImageFont.load_default(13)
+    inner = fitting(one.photograph.shape[1], one.photograph.shape[0], size)
     for n, (heading, pixels, method) in enumerate(tiles):
         left = GAP + n * (size[0] + GAP)
         draw.text((left, 4), heading, "black", font=font)
-        canvas.paste(Image.fromarray(pixels).resize(size, method), (left, HEAD))
+        place = left + (size[0] - inner[0]) // 2, HEAD + (size[1] - inner[1]) // 2
+        canvas.paste(Image.fromarray(pixels).resize(inner, method), place)
     draw.text(
         (GAP, HEAD + size[1] + 3), fitted(f"{one.image_id}   {title}", small, wide - 2 * GAP), "black", font=small
     )
     return canvas
+
+
+def fitting(width: int, height: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest (width, height) of an image's shape inside a size; the size itself where all but a pixel fits."""
+    scale = min(size[0] / width, size[1] / height)
+    inner = round(width * scale), round(height * scale)
+    return size if abs(inner[0] - size[0]) + abs(inner[1] - size[1]) <= 1 else (max(1, inner[0]), max(1, inner[1]))
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -18,13 +18,13 @@ from tinystore import call, done
 
 from featstore.build import build_version
 from featstore.clustering import cluster, nearest
-from featstore.components import basis, fit_colours
+from featstore.components import basis, fit_colours, sampled
 from featstore.errors import InputError
 from featstore.figure import Style, save_panel
 from featstore.index import index_dataset
 from featstore.panel import COLUMNS, cosine, make_panel
 from featstore.plan import Request
-from featstore.shown import Shown, choose_images, choose_sequence
+from featstore.shown import Shown, choose_images, choose_sequence, smaller
 from featstore.video import SAMPLED, frames_of, save_video
 
 SIDE, WIDTH = 6, 16
@@ -162,6 +162,16 @@ def test_clusters_are_as_tight_as_sklearns(count: int) -> None:
     np.testing.assert_array_equal(found, cluster(tokens, count))
 
 
+def test_of_many_features_as_many_are_taken_evenly() -> None:
+    maps = [np.arange(60, dtype=np.float32).reshape(4, 5, 3), np.arange(30, dtype=np.float32).reshape(5, 2, 3)]
+    assert sampled(maps, 100)[:, 0].tolist() == [*range(0, 60, 3), *range(0, 30, 3)]
+    assert sampled(maps, 10)[:, 0].tolist() == [*range(0, 60, 9), *range(0, 30, 9)]
+
+
+def test_large_photographs_are_made_smaller() -> None:
+    assert smaller(np.zeros((1500, 3000, 3), np.uint8)).shape == (512, 1024, 3)
+
+
 def test_there_are_no_more_clusters_than_different_tokens() -> None:
     tokens = np.repeat(np.eye(3, dtype=np.float32), 5, axis=0)
     assert len(cluster(tokens, 8)) == 3
@@ -273,11 +283,12 @@ def test_frames_come_in_order_with_one_basis(root: Path, tmp_path: Path) -> None
     assert all(side % 2 == 0 for side in drawn[0].size)
     for number, frame in enumerate(drawn, 1):
         pixels = np.array(frame)
+        top, height = (26, 120) if number == 1 else (26 + 30, 60)  # a square frame lies in the middle of an upright one
+        assert (pixels[26 : top - 1] == 255).all()
         for left in (8 + 68, 8 + 2 * 68):
-            for kind, (down, across) in zip(
-                np.roll(np.arange(4), number), ((40, 20), (40, 50), (70, 20), (70, 50)), strict=True
-            ):
-                seen.setdefault(int(kind), set()).add(pixels[26 + down, left + across].tobytes())
+            places = ((0.4, 20), (0.4, 50), (0.6, 20), (0.6, 50))
+            for kind, (down, across) in zip(np.roll(np.arange(4), number), places, strict=True):
+                seen.setdefault(int(kind), set()).add(pixels[top + int(down * height), left + across].tobytes())
     assert [len(colours) for colours in seen.values()] == [1] * 4
     assert len(chosen.evenly(2)) == 2
     assert len(chosen.evenly(SAMPLED)) == 3
