@@ -19,6 +19,7 @@ from .datasets import datasets
 from .denoise import denoise
 from .diagnose import diagnose
 from .diff import diff
+from .eval import eval_
 from .export import export
 from .figure import figure
 from .gc import gc
@@ -75,6 +76,7 @@ for command in (
     diagnose,
     figure,
     video,
+    eval_,
     bench,
 ):
     cli.add_command(command)

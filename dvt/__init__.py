@@ -8,6 +8,7 @@ from .backbone import Backbone, choose_device
 from .buckets import Buckets, resampled
 from .catalogue import BackboneFacts, describe_backbone, find_backbones
 from .comparison import Measured, Setting, compare
+from .confusion import bootstrap, count_pairs
 from .decomposition import Decomposition
 from .denoiser import Denoiser
 from .denoiser_file import read_state
@@ -17,18 +18,20 @@ from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverErro
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .framing import RESIZES, centred, inputs_near, nearest_input
+from .heads import ClassHead, DepthHead, HeadOptions, scale_invariant_loss, train_head
 from .judging import Figure, MethodResult, Patches, judge, run_method
 from .layers import Layers, at_layers
 from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
 from .outliers import OutlierRule, Place, Spread, frequent_places, log_edges, spread_of
-from .position import PositionShare, chance_mic, position_mic, position_share
+from .position import MIC_PAIRS, JackknifeShare, PositionShare, chance_mic, position_mic, position_share
 from .position_mean import PositionMeanDecomposer
 from .probe import knn_labels, patch_labels, ridge_labels
 from .rasa import RasaDecomposer, RasaOptions, fit_rasa
 from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .registers import RegisterOptions, RegistersDecomposer, find_neurons
+from .scores import EIGEN_CROP, depth_scores, over_seeds, segmentation_scores
 from .shifted import ShiftMeanDecomposer, ShiftOptions
 from .stage1 import Stage1Decomposer
 from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
@@ -40,22 +43,28 @@ from .weights import demo_weights_path, read_weights
 
 __all__ = [
     "ALIASES",
+    "EIGEN_CROP",
+    "MIC_PAIRS",
     "RESIZES",
     "Backbone",
     "BackboneError",
     "BackboneFacts",
     "Buckets",
+    "ClassHead",
     "Crop",
     "Decomposition",
     "Denoiser",
     "DenoiserError",
+    "DepthHead",
     "Diagnosis",
     "DvtError",
     "FieldFit",
     "FieldOptions",
     "Figure",
     "GridOptions",
+    "HeadOptions",
     "HubError",
+    "JackknifeShare",
     "LayerDiagnosis",
     "Layers",
     "LstsqFit",
@@ -91,14 +100,17 @@ __all__ = [
     "as_maps",
     "at_layers",
     "backbone_id",
+    "bootstrap",
     "centred",
     "chance_mic",
     "check_lineage",
     "choose_device",
     "cleaned",
     "compare",
+    "count_pairs",
     "crops_anywhere",
     "demo_weights_path",
+    "depth_scores",
     "describe_backbone",
     "diagnose",
     "diagnose_maps",
@@ -115,6 +127,7 @@ __all__ = [
     "mean_anywhere",
     "nearest_input",
     "node_grid",
+    "over_seeds",
     "patch_centres",
     "patch_labels",
     "position_mean",
@@ -128,9 +141,12 @@ __all__ = [
     "ridge_labels",
     "run_method",
     "sample_crops",
+    "scale_invariant_loss",
+    "segmentation_scores",
     "solve",
     "solve_groups",
     "spread_blocks",
     "spread_of",
+    "train_head",
     "validate",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "nearest"]
 
 Size = tuple[int, int]
 
@@ -75,10 +75,13 @@ class Geometry:
 
     def nearest(self, values: NDArray[Any], target: Size) -> NDArray[Any]:
         """Return a raster (h, w) of labels or depths at a target size: the nearest value a pixel, nothing mixed."""
-        values = self.cut(values)
-        rows, columns = (
-            ((np.arange(size) + 0.5) * own / size).astype(np.int64)
-            for size, own in zip(target, values.shape, strict=True)
-        )
-        found: NDArray[Any] = values[rows[:, None], columns]
-        return found
+        return nearest(self.cut(values), target)
+
+
+def nearest(values: NDArray[Any], target: Size) -> NDArray[Any]:
+    """Return a raster (h, w) at a target size, the nearest value a pixel."""
+    rows, columns = (
+        ((np.arange(size) + 0.5) * own / size).astype(np.int64) for size, own in zip(target, values.shape, strict=True)
+    )
+    found: NDArray[Any] = values[rows[:, None], columns]
+    return found

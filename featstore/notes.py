@@ -51,6 +51,11 @@ def notes_of(connection: duckdb.DuckDBPyConnection, root: Path, dataset: str) ->
             "SELECT * FROM failures WHERE dataset = ? AND digest = ? ORDER BY rowid", [dataset, row["digest"]]
         )
         note |= {"failures": as_dicts(failures)}
+        told = connection.execute(
+            "SELECT * FROM evaluations WHERE dataset = ? AND backbone = ? AND digest = ? ORDER BY ALL", key
+        )
+        evaluations = as_dicts(told)
+        note |= {"evaluations": evaluations} if evaluations else {}
         notes.append((version_folder(root, *key), note))
     return notes
 

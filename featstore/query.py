@@ -25,6 +25,8 @@ VIEWS = {
     "latest": "SELECT * FROM manifest.latest WHERE {dataset}",
     "builds": "SELECT * FROM manifest.builds WHERE {dataset}",
     "removed": "SELECT * FROM manifest.removed WHERE {dataset}",
+    "evaluations": "SELECT e.dataset, e.backbone, 'v' || v.number AS version, v.method, e.* EXCLUDE (dataset, backbone) "
+    "FROM manifest.evaluations e JOIN manifest.versions v USING (dataset, backbone, digest) WHERE {dataset}",
     "denoisers": "SELECT * FROM manifest.denoisers WHERE {dataset}",
     "denoiser_images": "SELECT * FROM manifest.denoiser_images WHERE run IN "
     "(SELECT run FROM manifest.denoisers WHERE {dataset})",

@@ -34,6 +34,7 @@ TABLES = (
     "failures",
     "denoisers",
     "builds",
+    "evaluations",
 )
 
 

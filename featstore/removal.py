@@ -128,7 +128,7 @@ def describe(
 
 
 def bury(writer: duckdb.DuckDBPyConnection, versions: list[Version]) -> None:
-    """Move versions from ``versions`` to ``removed``, and forget what failed in them."""
+    """Move versions from ``versions`` to ``removed``, and forget what failed in them and what they were worth."""
     when = manifest.now()
     for one in versions:
         key = [one.dataset, one.backbone, one.digest]
@@ -138,3 +138,4 @@ def bury(writer: duckdb.DuckDBPyConnection, versions: list[Version]) -> None:
         )
         writer.execute("DELETE FROM versions WHERE version_id = ?", [one.version_id])
         writer.execute("DELETE FROM failures WHERE dataset = ? AND digest = ?", [one.dataset, one.digest])
+        writer.execute("DELETE FROM evaluations WHERE dataset = ? AND backbone = ? AND digest = ?", key)

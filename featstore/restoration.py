@@ -119,7 +119,7 @@ def restore_version(connection: duckdb.DuckDBPyConnection, found: Found) -> Iter
     query = "SELECT count(*) FROM removed WHERE dataset = ? AND backbone = ? AND digest = ?"
     if connection.execute(query, [*key.values()]).fetchall()[0][0]:
         return
-    row = {name: note[name] for name in note if name not in ("builds", "failures")}
+    row = {name: note[name] for name in note if name not in ("builds", "failures", "evaluations")}
     if not note:
         if found.first is None:
             yield f"{found.folder}: neither a note nor a shard that can be read; it is left alone"
@@ -134,6 +134,7 @@ def restore_version(connection: duckdb.DuckDBPyConnection, found: Found) -> Iter
     builds = [build | {"build_id": number} for number, build in enumerate(note.get("builds", []), start)]
     manifest.insert(connection, "builds", builds)
     manifest.insert(connection, "failures", note.get("failures", []))
+    manifest.insert(connection, "evaluations", note.get("evaluations", []))
 
 
 def told_by_shard(connection: duckdb.DuckDBPyConnection, found: Found, header: ShardHeader) -> dict[str, Any]:

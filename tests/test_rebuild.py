@@ -34,6 +34,7 @@ TABLES = {
     "builds": "* EXCLUDE (build_id)",
     "removed": "*",
     "denoisers": "*",
+    "evaluations": "*",
     "denoiser_images": "*",
     "stored": "* EXCLUDE (seconds, mtime_ns, shard_id)",
     "coverage": "*",

@@ -1,0 +1,194 @@
+"""``featstore eval``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featstore.errors import InputError, NotInStoreError
+from featstore.evaluations import Figure, keep_evaluations
+from featstore.truths import Parts, common_images, parts_of, stored_variants, versions_named
+from featstore.versions import Version
+
+from . import options
+from .evaluating import Job, Outcome
+from .evaluating_patches import TASKS
+from .printing import emit_json, plural, table_text
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from dvt import HeadOptions
+
+__all__ = ["eval_"]
+
+NEEDS = {"segmentation": "mask", "knn": "mask", "depth": "depth"}
+TRAINS = ("segmentation", "depth")
+Wanted = list[tuple[Version, tuple[str, ...]]]
+
+
+@click.command("eval", context_settings={"show_default": True})
+@click.argument("versions", nargs=-1, required=True, metavar="VERSION…")
+@click.option("--task", type=click.Choice(list(TASKS)), default="segmentation", help="What to measure.")
+@click.option(
+    "--variants", type=options.Variants(), default=(), help="With commas.  [default: raw and clean, where stored]"
+)
+@click.option("--train-where", metavar="SQL", help="Images to train on.  [default: split train]")
+@click.option(
+    "--val-where", metavar="SQL", help="Images to judge by.  [default: split val or test; position: all images]"
+)
+@click.option("--seeds", type=click.IntRange(1, 20), metavar="N", default=3, help="Heads (position: MICs), one a seed.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", default=500, help="Of training; the paper's: 40000.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", default=16, help="Images a step.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="RATE", default=1e-3, help="Learning rate.")
+@click.option("--decay", type=click.FloatRange(0), metavar="WEIGHT", default=1e-4, help="AdamW's weight decay.")
+@click.option(
+    "--upsample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=4,
+    help="Train on a grid N times finer than the patches; the patch size is the paper's way.",
+)
+@click.option("--neighbours", type=click.IntRange(min=1), metavar="K", default=20, help="Of kNN.")
+@click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …")
+@options.root
+@options.as_json
+def eval_(
+    versions: tuple[str, ...],
+    task: str,
+    variants: tuple[str, ...],
+    train_where: str | None,
+    val_where: str | None,
+    seeds: int,
+    neighbours: int,
+    device: str,
+    root: Path,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Measure what stored features are worth, versions and variants side by side on the same images.
+
+    segmentation: batch normalisation and one linear map, as DINOv2 and DVT evaluate; mIoU, aAcc, mAcc of masks at
+    their own size. knn: labels of patches by nearest neighbours. depth: the linear head on 256 bins; RMSE [m],
+    AbsRel, δ1 to δ3, in Eigen's crop for layout nyu. position: the share of variance that positions explain, and MIC.
+
+    Brackets hold 95 % t-intervals over seeds (what training draws, not which images there are), for knn percentiles of
+    1,000 bootstrap draws of images, for the share a jackknife's over images. Δ is the difference from the first line,
+    paired. Photographs are not augmented: their features would be others. Figures are kept: the same again
+    replaces them, and `featstore query voc "SELECT * FROM evaluations"` lists them.
+
+    \b
+      featstore eval voc/dinov2_b/v1
+      featstore eval voc/dinov2_b/v1 voc/clip_b/v1 --task knn
+      featstore eval voc/dinov2_b/v1 --variants clean --steps 40000 --upsample 14 --device cuda
+      featstore eval nyu/dinov2_b/v1 --task depth --train-where "split = 'train'" --val-where "split = 'test'"
+    """
+    import dvt
+
+    found = wanted(root, versions, variants)
+    if task == "position":
+        parts = Parts((), common_images(root, found, val_where or "true"), ("", val_where or "true"))
+    else:
+        parts = parts_of(root, found, train_where, val_where, NEEDS[task])
+    head = dvt.HeadOptions(**settings)
+    place = dvt.choose_device(device)
+    if not as_json:
+        trained = f"{plural(len(parts.train), 'image')} to train on, " if parts.train else ""
+        click.echo(f"{task} on {place}: {trained}{plural(len(parts.val), 'image')} to judge by", err=True)
+    outcomes: list[tuple[Version, Outcome]] = []
+    with Progress("evaluating", "fit", quiet=as_json) as progress:
+        progress.start(sum(len(names) for _, names in found) * (seeds if task in TRAINS else 1))
+        for version, names in found:
+            job = Job(root, version, names, parts, head, seeds, place, neighbours, progress.advance)
+            outcomes.append((version, TASKS[task](job)))
+            told: dict[str, object] = {"train": parts.where[0], "val": parts.where[1], "images": parts.digest}
+            told |= parameters(task, head, seeds, neighbours)
+            counts = len(parts.train), len(parts.val)
+            keep_evaluations(root, version, task, outcomes[-1][1].figures, told, counts)
+    report(task, parts, outcomes, as_json)
+
+
+def wanted(root: Path, names: tuple[str, ...], variants: tuple[str, ...]) -> Wanted:
+    """Return versions with the variants to measure; raises NotInStoreError where one is not stored, or none of a default."""
+    found: Wanted = []
+    for version in versions_named(root, names):
+        held = stored_variants(root, version)
+        if variants:
+            absent = [name for name in variants if name not in held]
+            if absent:
+                raise NotInStoreError(f"{version.name} does not store {', '.join(absent)}: it has {', '.join(held)}")
+        own = variants or tuple(name for name in ("raw", "clean") if name in held)
+        if not own:
+            raise NotInStoreError(
+                f"{version.name} stores neither raw nor clean: choose --variants of {', '.join(held)}"
+            )
+        found.append((version, tuple(dict.fromkeys(own))))
+    return found
+
+
+def parameters(task: str, head: "HeadOptions", seeds: int, neighbours: int) -> dict[str, object]:
+    """Return what decides a task's figures beside features and images."""
+    if task in TRAINS:
+        return asdict(head) | {"seeds": seeds}
+    return {"neighbours": neighbours} if task == "knn" else {"seeds": seeds}
+
+
+def report(task: str, parts: Parts, outcomes: list[tuple[Version, Outcome]], as_json: bool) -> None:
+    """Print the figures, a line a version and variant."""
+    lines: list[tuple[Version, str, list[Figure], Any]] = []
+    first = outcomes[0][1], outcomes[0][1].figures[0].variant if outcomes[0][1].figures else ""
+    for version, outcome in outcomes:
+        for variant in dict.fromkeys(figure.variant for figure in outcome.figures):
+            own = [figure for figure in outcome.figures if figure.variant == variant]
+            peer = None if (outcome, variant) == first else difference(outcome, variant, *first)
+            lines.append((version, variant, own, peer))
+    if not lines:
+        raise InputError("nothing can be judged: no pixel of the images to judge by has a value that counts")
+    if as_json:
+        counts = {"train_images": len(parts.train), "val_images": len(parts.val)}
+        rows = [
+            {"version": version.name, "method": version.method, "task": task} | asdict(figure) | counts
+            for version, _, figures, _ in lines
+            for figure in figures
+        ]
+        place = 0
+        for _, _, figures, peer in lines:
+            rows[place] |= (
+                dict(zip(("difference", "difference_low", "difference_high"), peer, strict=True)) if peer else {}
+            )
+            place += len(figures)
+        emit_json(rows)
+        return
+    names = [figure.metric for figure in lines[0][2]]
+    delta = any(peer for *_, peer in lines)
+    columns = ["version", "method", "variant", names[0], *([f"Δ {names[0]}"] if delta else []), *names[1:]]
+    shown = []
+    for version, variant, figures, peer in lines:
+        cells = [bracketed(figure.value, figure.low, figure.high) for figure in figures]
+        change = [bracketed(peer[0], peer[1], peer[2], "+") if peer else ""] if delta else []
+        shown.append((version.name, version.method, variant, cells[0], *change, *cells[1:]))
+    click.echo(table_text(columns, shown))
+
+
+def difference(outcome: Outcome, variant: str, peer: Outcome, other: str) -> tuple[float, float, float] | None:
+    """Return by how much the first metric differs from another variant's, with its interval; None where nothing is paired."""
+    import dvt
+
+    if variant in outcome.seeds and other in peer.seeds:
+        pairs = zip(outcome.seeds[variant], peer.seeds[other], strict=True)
+        return dvt.over_seeds([own - another for own, another in pairs])
+    if variant not in outcome.counts or other not in peer.counts:
+        return None
+    counts, others = outcome.counts[variant], peer.counts[other]
+
+    def score(some: Any) -> Any:
+        return dvt.segmentation_scores(some)["mIoU"]
+
+    value = float(score(counts.sum(dim=0)) - score(others.sum(dim=0)))
+    return (value, *dvt.bootstrap(score, counts, others))
+
+
+def bracketed(value: float, low: float, high: float, sign: str = "") -> str:
+    """Return a figure with its interval, where it has one."""
+    text = f"{value:{sign}.3f}"
+    return text if low != low else f"{text} [{low:{sign}.3f}, {high:{sign}.3f}]"
