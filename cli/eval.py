@@ -140,7 +140,7 @@ def report(task: str, parts: Parts, outcomes: list[tuple[Version, Outcome]], as_
     for version, outcome in outcomes:
         for variant in dict.fromkeys(figure.variant for figure in outcome.figures):
             own = [figure for figure in outcome.figures if figure.variant == variant]
-            peer = None if (outcome, variant) == first else difference(outcome, variant, *first)
+            peer = None if outcome is first[0] and variant == first[1] else difference(outcome, variant, *first)
             lines.append((version, variant, own, peer))
     if not lines:
         raise InputError("nothing can be judged: no pixel of the images to judge by has a value that counts")

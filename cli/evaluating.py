@@ -51,7 +51,7 @@ class Job:
         return FeatureDataset(self.root, self.version.dataset, image_ids=ids, **chosen, **wanted)  # type: ignore[arg-type]
 
 
-@dataclass
+@dataclass(eq=False)
 class Outcome:
     """Figures of all variants, and behind each first metric what differences from a peer are taken of.
 

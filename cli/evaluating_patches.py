@@ -1,6 +1,7 @@
 """Tasks on stored features that train nothing: labels of patches by nearest neighbours, and how much of them is position."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
