@@ -223,8 +223,9 @@ def notes(panel: Panel) -> Iterator[str]:
     seen = " and ".join(dict.fromkeys(column.group for column in panel.columns if column.group in SEEN))
     if any(group in SEEN for group in coloured):
         yield f"PCA: components 1, 2, 3 as red, green, blue; one basis and one range for {seen} of all images."
-    if any(group not in SEEN for group in coloured):
-        yield "PCA of the artifact: a basis of its own, the same for all images."
+    taken = " and of ".join(dict.fromkeys(group for group in coloured if group not in SEEN))
+    if taken:
+        yield f"PCA of {taken}: another basis, the same for all images."
     if "clusters" in kinds:
         yield f"k-means: the same clusters in {seen} of all images."
     if "cosine" in kinds:

@@ -17,6 +17,7 @@ __all__ = ["COLUMNS", "SEEN", "Column", "Panel", "Row", "cosine", "make_panel"]
 COLUMNS = ("input", "pca", "kmeans", "norm", "similarity", "artifact", "residual")
 SEEN = ("raw", "clean", "clean_fine")
 """Variants of which PCA, k-means, norm and similarity are shown; they share one basis, one clustering, one scale."""
+SUM = "artifact + residual"
 TITLES = {"pca": "PCA", "kmeans": "k-means", "norm": "norm", "similarity": "similarity"}
 Floats = NDArray[np.float32]
 Patch = tuple[int, int]
@@ -83,7 +84,8 @@ def make_panel(shown: Sequence[Shown], columns: Sequence[str], clusters: int = 8
 def common(shown: Sequence[Shown], columns: Sequence[str], clusters: int) -> Means:
     """Find what all images share."""
     seen = [values for one in shown for name, values in one.maps.items() if name in SEEN]
-    artifacts = [one.maps["artifact"] for one in shown if "artifact" in one.maps]
+    artifacts = [one.maps["artifact"] for one in shown if "artifact" in columns and "artifact" in one.maps]
+    artifacts += [summed(one) for one in shown if "residual" in columns and {"artifact", "residual"} <= one.maps.keys()]
     parts = [
         one.maps[name] for one in shown for name in ("artifact", "residual") if name in columns and name in one.maps
     ]
@@ -92,7 +94,7 @@ def common(shown: Sequence[Shown], columns: Sequence[str], clusters: int) -> Mea
     tokens = sampled(seen, MOST) if wanted else np.zeros((1, width), np.float32)
     return Means(
         fit_colours(seen) if seen and "pca" in columns else None,
-        fit_colours(artifacts) if artifacts and {"artifact", "residual"} & set(columns) else None,
+        fit_colours(artifacts) if artifacts else None,
         cluster(tokens, clusters) if wanted else tokens[:0],
         span(seen),
         span(parts),
@@ -119,7 +121,7 @@ def lay_out(columns: Sequence[str], variants: Sequence[str], means: Means) -> li
     if "residual" in columns and "residual" in variants:
         found.append(Column("residual", "norm", "norm", means.parts))
         if "artifact" in variants:
-            found.append(Column("artifact + residual", "PCA", "colours"))
+            found.append(Column(SUM, "PCA", "colours"))
     return found
 
 
@@ -141,8 +143,7 @@ def tile_of(one: Shown, column: Column, means: Means, place: tuple[float, float]
     """Return one tile: (h, w, 3) colours, or (H, W) numbers."""
     if column.kind == "photograph":
         return one.photograph
-    summed = column.group == "artifact + residual"
-    values = one.maps["artifact"] + one.maps["residual"] if summed else one.maps[column.group]
+    values = summed(one) if column.group == SUM else one.maps[column.group]
     if column.kind == "colours":
         shades = means.colours if column.group in SEEN else means.artifact
         if shades is None:
@@ -154,6 +155,12 @@ def tile_of(one: Shown, column: Column, means: Means, place: tuple[float, float]
         norms: Floats = np.linalg.norm(values, axis=-1)
         return norms
     return cosine(values, int(place[0] * values.shape[0]), int(place[1] * values.shape[1]))
+
+
+def summed(one: Shown) -> Floats:
+    """Return all that cleaning takes off (H, W, C)."""
+    taken: Floats = one.maps["artifact"] + one.maps["residual"]
+    return taken
 
 
 def cosine(values: Floats, row: int, column: int) -> Floats:

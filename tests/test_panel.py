@@ -100,6 +100,15 @@ def test_one_feature_is_one_colour_in_every_image_and_variant(root: Path) -> Non
         assert len(set.union(*seen.values())) == 4
 
 
+def test_artifact_and_all_that_was_taken_off_share_their_colours() -> None:
+    generator = np.random.default_rng(3)
+    maps = {"artifact": generator.normal(0, 1, (9, 9, 5)), "residual": np.zeros((9, 9, 5))}
+    maps["residual"][4, 2:7] = generator.normal(0, 2, (5, 5))
+    one = Shown("one", np.zeros((9, 9, 3), np.uint8), {name: m.astype(np.float32) for name, m in maps.items()})
+    artifact, _, _, both = make_panel([one], ("artifact", "residual")).rows[0].tiles
+    assert np.argwhere((artifact != both).any(axis=-1)).tolist() == [[4, n] for n in range(2, 7)]
+
+
 def test_norms_and_similarity_are_numpys(root: Path) -> None:
     panel = make_panel(images(root), COLUMNS, patch=(1, 4))
     for number, row in enumerate(panel.rows):
