@@ -162,6 +162,8 @@ def chosen(
     wrong = [name for name in variants if name not in VARIANTS]
     if wrong:
         raise InputError(f"unknown variant {wrong[0]!r}: choose from {', '.join(VARIANTS)}")
+    if not variants:
+        raise InputError(f"name a variant at least: {', '.join(VARIANTS)}")
     if where:
         check_condition(where)
     sql = (
@@ -186,7 +188,7 @@ def chosen(
     common = frozenset(VARIANTS).intersection(*(entry.variants for entry in entries))
     kept = tuple(name for name in VARIANTS if name in variants and name in common)
     absent = tuple(name for name in variants if name not in common)
-    if not kept and variants:
+    if not kept:
         raise NotInStoreError(f"{version.name} does not store {', '.join(variants)} of all images chosen")
     return Chosen(version, json.loads(recipe), entries, kept, absent)
 

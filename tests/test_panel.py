@@ -265,6 +265,8 @@ def test_what_is_not_stored_is_left_out_and_said(root: Path, tmp_path: Path) -> 
         (("clips/planted/v9",), "no version 'clips/planted/v9'"),
         (("clips/planted/v1", "--columns", "pca,nose"), "unknown column 'nose'"),
         (("clips/planted/v1", "--variants", "nose"), "unknown variant 'nose'"),
+        (("clips/planted/v1", "--variants", ""), "name a variant at least"),
+        (("clips/planted/v1", "--columns", ""), "nothing to show of raw"),
         (("clips/planted/v2", "--variants", "clean"), "does not store clean"),
         (("clips/planted/v1", "--patch", "6,0"), "--patch 6,0 is outside of the 6×6 patches"),
         (("clips/planted/v1", "--where", "nose = 1"), "--where 'nose = 1': Referenced column \"nose\" not found"),
