@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featstore.errors import InputError, NotInStoreError
+from featstore.errors import InputError, NotInStoreError, StoreError
 from featstore.evaluations import Figure, keep_evaluations
 from featstore.truths import Parts, common_images, parts_of, stored_variants, versions_named
 from featstore.versions import Version
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["eval_"]
 
 NEEDS = {"segmentation": "mask", "knn": "mask", "depth": "depth"}
+UNKEPT = 3
 TRAINS = ("segmentation", "depth")
 Wanted = list[tuple[Version, tuple[str, ...]]]
 
@@ -65,7 +66,7 @@ def eval_(
     root: Path,
     as_json: bool,
     **settings: Any,
-) -> None:
+) -> int:
     """Measure what stored features are worth, versions and variants side by side on the same images.
 
     segmentation: batch normalisation and one linear map, as DINOv2 and DVT evaluate; mIoU, aAcc, mAcc of masks at
@@ -96,6 +97,7 @@ def eval_(
         trained = f"{plural(len(parts.train), 'image')} to train on, " if parts.train else ""
         click.echo(f"{task} on {place}: {trained}{plural(len(parts.val), 'image')} to judge by", err=True)
     outcomes: list[tuple[Version, Outcome]] = []
+    lost: list[str] = []
     with Progress("evaluating", "fit", quiet=as_json) as progress:
         progress.start(sum(len(names) for _, names in found) * (seeds if task in TRAINS else 1))
         for version, names in found:
@@ -104,8 +106,14 @@ def eval_(
             told: dict[str, object] = {"train": parts.where[0], "val": parts.where[1], "images": parts.digest}
             told |= parameters(task, head, seeds, neighbours)
             counts = len(parts.train), len(parts.val)
-            keep_evaluations(root, version, task, outcomes[-1][1].figures, told, counts)
+            try:
+                keep_evaluations(root, version, task, outcomes[-1][1].figures, told, counts)
+            except StoreError as error:  # hours of training are told all the same
+                lost.append(f"figures of {version.name} are not kept: {error}")
     report(task, parts, outcomes, as_json)
+    for line in lost:
+        click.echo(f"error: {line}", err=True)
+    return UNKEPT if lost else 0
 
 
 def wanted(root: Path, names: tuple[str, ...], variants: tuple[str, ...]) -> Wanted:

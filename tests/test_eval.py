@@ -13,6 +13,7 @@ from PIL import Image
 from tinystore import call, done, rows
 
 from featstore.build import build_version
+from featstore.errors import StoreError
 from featstore.plan import Request
 from featstore.rebuild import rebuild_manifest
 from featstore.removal import remove_version
@@ -114,6 +115,16 @@ def test_figures_are_kept_replaced_rebuilt_and_go_with_their_version(root: Path)
     done("verify", "--root", root)
     done("rm", "voc", "--dataset", "--root", root)
     assert rows(root, table) == [(0,)]
+
+
+def test_figures_that_cannot_be_kept_are_told_all_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr("featstore.evaluations.manifest.insert", full)
+    said = call("eval", "v1", "--task", "knn", "--root", root)
+    assert (said.code, "voc/mean/v1" in said.out) == (3, True)
+    assert "error: figures of voc/mean/v1 are not kept: the disk is full" in said.err
 
 
 def test_without_splits_halves_are_taken_by_hash(root: Path) -> None:
