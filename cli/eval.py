@@ -94,8 +94,8 @@ def eval_(
     head = dvt.HeadOptions(**settings)
     place = dvt.choose_device(device)
     if not as_json:
-        trained = f"{plural(len(parts.train), 'image')} to train on, " if parts.train else ""
-        click.echo(f"{task} on {place}: {trained}{plural(len(parts.val), 'image')} to judge by", err=True)
+        trained = f"{plural(len(parts.train), 'image')} to train on ({parts.where[0]}), " if parts.train else ""
+        click.echo(f"{task} on {place}: {trained}{len(parts.val)} to judge by ({parts.where[1]})", err=True)
     outcomes: list[tuple[Version, Outcome]] = []
     lost: list[str] = []
     with Progress("evaluating", "fit", quiet=as_json) as progress:

@@ -77,6 +77,8 @@ def test_masks_are_judged_at_their_own_size_where_features_show_them(root: Path)
         found["voc/mean/v2", "mIoU"]["value"] - found["voc/mean/v1", "mIoU"]["value"]
     )
     assert "difference" not in found["voc/mean/v1", "mIoU"]
+    few = ("v1", "--steps", 2, "--seeds", 2, "--device", "cpu", "--json", "--root", root)
+    assert figures(*few) == figures(*few)  # a seed decides all that is drawn
 
 
 def test_one_hot_features_label_every_patch(root: Path) -> None:
