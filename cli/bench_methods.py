@@ -202,10 +202,10 @@ def number(value: float) -> str:
 
 def interval(ends: tuple[float, float]) -> str:
     """Return an interval."""
-    return f"[{ends[0]:.3f}, {ends[1]:.3f}]"
+    return "" if math.isnan(ends[0]) else f"[{ends[0]:.3f}, {ends[1]:.3f}]"
 
 
 def difference(figure: dict[str, Any]) -> str:
     """Return a difference with its interval."""
     low, high = figure["difference_interval"]
-    return f"{figure['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{figure['difference']:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")

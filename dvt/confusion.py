@@ -1,5 +1,6 @@
 """Labels given against labels true: counts of both, accuracy and mean IoU of them, and how sure these are."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -41,7 +42,10 @@ def bootstrap(
     """Return the interval that holds a figure with 95 % (percentiles of 1,000 draws of as many images, with replacement).
 
     ``counts`` are those of each image; with a ``peer`` it is the interval of the figure less the peer's on the same draws.
+    NaN for fewer than two images.
     """
+    if len(counts) < 2:
+        return math.nan, math.nan
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(counts), (DRAWS, len(counts)), generator=generator)
     times = torch.zeros(DRAWS, len(counts), dtype=torch.float64)

@@ -116,6 +116,7 @@ def test_a_difference_is_surer_than_its_parts() -> None:
     apart = bootstrap(accuracy, better)
     assert apart[1] - apart[0] > 0.05
     assert bootstrap(accuracy, better, seed=3) == bootstrap(accuracy, better, seed=3) != apart
+    assert all(math.isnan(end) for end in bootstrap(accuracy, better[:1], peer[:1]))  # of one image nobody is sure
 
 
 def test_a_patch_has_the_label_of_most_of_its_pixels() -> None:
