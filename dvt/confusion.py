@@ -42,7 +42,8 @@ def bootstrap(
     """Return the interval that holds a figure with 95 % (percentiles of 1,000 draws of as many images, with replacement).
 
     ``counts`` are those of each image; with a ``peer`` it is the interval of the figure less the peer's on the same draws.
-    NaN for fewer than two images.
+    NaN for fewer than two images. That of a mean IoU leans upwards, since drawn images may miss rare classes, which then do
+    not count; of a difference both sides miss them.
     """
     if len(counts) < 2:
         return math.nan, math.nan
