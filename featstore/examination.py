@@ -56,6 +56,8 @@ def check_header(contents: ShardContents, listed: ListedShard) -> Iterator[Findi
     if listed.grid is not None:
         pairs += [("grid", header.grid, listed.grid), ("channels", header.channels, listed.channels)]
         pairs += [("prefix tokens", header.prefix_tokens, listed.prefix_tokens)]
+    if listed.own_grid is not None:
+        pairs.append(("grid of its own row", header.grid, listed.own_grid))
     for name, inside, said in pairs:
         if inside != said:
             yield Finding("table", listed.path, f"{name}: the shard says {inside}, the manifest {said}")

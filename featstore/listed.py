@@ -28,7 +28,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ListedShard:
-    """One row of ``shards`` with what its version tells of shapes; ``removed`` where no version is left that has it."""
+    """One row of ``shards`` with what its version tells of shapes; ``removed`` where no version is left that has it.
+
+    ``grid`` is its version's, or its own where images keep their shapes; ``own_grid`` is its own row's, None in older ones.
+    """
 
     shard_id: int
     path: str
@@ -44,6 +47,7 @@ class ListedShard:
     channels: int | None
     prefix_tokens: int | None
     removed: bool
+    own_grid: tuple[int, int] | None = None
 
     @property
     def folder(self) -> str:
@@ -67,19 +71,20 @@ def listed_shards(connection: duckdb.DuckDBPyConnection, digests: Sequence[str] 
     condition = "true" if digests is None else "list_contains(CAST(? AS VARCHAR[]), s.digest)"
     rows = connection.execute(
         "SELECT s.shard_id, s.path, s.dataset, s.backbone, s.digest, s.variants, s.codec, s.samples, s.bytes, s.checksum, "
-        "CASE WHEN v.height IS NOT NULL THEN coalesce(s.grid_height, v.height) END, "
-        "CASE WHEN v.width IS NOT NULL THEN coalesce(s.grid_width, v.width) END, "
-        "v.channels, v.prefix_tokens FROM shards s LEFT JOIN (SELECT digest, "
+        "CASE WHEN v.own THEN s.grid_height ELSE v.height END, CASE WHEN v.own THEN s.grid_width ELSE v.width END, "
+        "s.grid_height, s.grid_width, v.channels, v.prefix_tokens FROM shards s LEFT JOIN (SELECT digest, "
         "any_value(grid_height) AS height, any_value(grid_width) AS width, any_value(channels) AS channels, "
+        "any_value(recipe->>'$.backbone.resize' = 'keep') AS own, "
         "any_value(prefix_tokens) AS prefix_tokens FROM versions GROUP BY digest) v USING (digest) "
         f"WHERE {condition} ORDER BY s.path",
         [] if digests is None else [list(digests)],
     ).fetchall()
     made = []
     for row in rows:
-        height, width, *sizes = row[10:]
+        height, width, *own = row[10:14]
         grid = None if height is None else (height, width)
-        made.append(ListedShard(*row[:5], tuple(row[5]), *row[6:10], grid, *sizes, grid is None))  # type: ignore[call-arg]
+        sizes = *row[14:16], grid is None, None if own[0] is None else (own[0], own[1])
+        made.append(ListedShard(*row[:5], tuple(row[5]), *row[6:10], grid, *sizes))  # type: ignore[call-arg]
     return made
 
 

@@ -11,7 +11,8 @@ import torch
 from fakes import FakeDecomposer, make_folder
 
 from featstore.cli import devices
-from featstore.cli.build import build, report_plan
+from featstore.cli.build import build
+from featstore.cli.build_report import report_plans
 from featstore.cli.main import main
 from featstore.errors import InputError
 from featstore.index import index_dataset
@@ -64,7 +65,7 @@ def test_an_estimate_is_that_of_the_process_with_the_most_shards(
     plan = make_plan(tmp_path / "store", Request("pets", "fake", shard_size=2), FakeDecomposer())
     seconds = []
     for processes in (1, 2, 3, 9):
-        report_plan(tmp_path / "store", plan, FakeDecomposer(), True, processes)
+        report_plans(tmp_path / "store", [plan], [FakeDecomposer()], True, processes)
         seconds.append(json.loads(capsys.readouterr().out)["seconds"])
     assert seconds == [12, 8, 4, 4]
 

@@ -106,6 +106,7 @@ def test_a_version_says_which_calibration_it_used_and_later_images_do_not_move_i
     assert not (root / ".calibrations").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rasa", "shift-mean"])
 def test_worker_processes_make_the_same_bytes(method: str, root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "store")

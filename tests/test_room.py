@@ -91,7 +91,10 @@ def test_the_estimate_tells_of_room_and_of_how_it_was_measured(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--method", "stage2", "--views", "8"), "--views is of --method stage1, not of stage2: leave it out"),
+        (
+            ("--method", "stage2", "--views", "8"),
+            "--views is of --method stage1 and shift-mean, not of stage2: leave it out",
+        ),
         (
             ("--method", "raw", "--nodes", "9", "--solver", "lstsq"),
             "--solver, --nodes are of --method stage1, not of raw",

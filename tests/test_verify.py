@@ -149,6 +149,7 @@ ROWS = {
     "DELETE FROM features WHERE shard_id = 1 AND shard_row = 0": "table",
     "UPDATE versions SET recipe = '{}' WHERE number = 1": "recipe",
     "UPDATE versions SET grid_width = 7 WHERE number = 1": "table",
+    "UPDATE shards SET grid_height = 7 WHERE shard_id = 1": "table",
     "DELETE FROM versions WHERE number = 1": "manifest",
     "UPDATE datasets SET revision = 7": "manifest",
     "DELETE FROM images WHERE image_id = 'cats/001.png'": "manifest",
