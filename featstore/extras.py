@@ -1,7 +1,6 @@
 """What an item shows beside its features: photograph, mask, depth, label and boxes, on the same part of the image."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,11 @@ from torch import Tensor
 from .aligned import Aligned
 from .annotations import Boxes, depth_paths, labels_of, meaning_of, objects_of, sizes_of
 from .crops import Part
-from .errors import DecodeError, NotInStoreError, RemoteError
+from .errors import NotInStoreError
 from .geometry import Geometry
 from .images import decode
 from .masks import read_depth, read_mask
-from .members import read_bytes
+from .members import naming, read_bytes
 from .places import placed
 from .versions import Version
 
@@ -162,16 +161,3 @@ def within(corners: NDArray[np.float32], shares: tuple[float, float, float, floa
     left, top, right, bottom = shares
     moved: NDArray[np.float32] = (corners - [left, top, left, top]) / np.array([right - left, bottom - top] * 2)
     return moved
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Have errors of reading a file name it; a missing file, too, is a DecodeError. A server's errors say all themselves."""
-    try:
-        yield
-    except DecodeError as error:
-        raise DecodeError(f"{path}: {error}") from error
-    except RemoteError:
-        raise
-    except OSError as error:
-        raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error

@@ -1,18 +1,20 @@
 """Bytes and status of what a path names: a whole file, or one inside a tar, Parquet or MATLAB file (``train.tar::a.jpg``)."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from .errors import DecodeError
+from .errors import DecodeError, RemoteError
 from .mat_members import mat_size, read_mat
 from .parquet_members import read_parquet
 from .places import as_remote, stored_path
 from .remote import RemotePath
 from .tar_members import normal, read_tar, tar_index
 
-__all__ = ["SEPARATOR", "MemberStatus", "container_of", "parted", "read_bytes", "read_status"]
+__all__ = ["SEPARATOR", "MemberStatus", "container_of", "naming", "parted", "read_bytes", "read_status"]
 
 SEPARATOR = "::"
 READERS = {"tar": read_tar, "parquet": read_parquet, "mat": read_mat}
@@ -98,3 +100,16 @@ def read_status(path: str | Path) -> os.stat_result | MemberStatus:
             raise DecodeError(index.damage or f"{container.name} holds no file of this name")
         return MemberStatus(place[1], index.changed)
     return MemberStatus(mat_size(container, member) if kind == "mat" else None, container.stat().st_mtime_ns)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of reading a file name it; a missing file, too, is a DecodeError. A server's errors say all themselves."""
+    try:
+        yield
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
+    except RemoteError:
+        raise
+    except OSError as error:
+        raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, NotInStoreError
-from .extras import naming
 from .labelled import JUDGED
 from .masks import read_depth
-from .members import read_bytes
+from .members import naming, read_bytes
 from .query import check_dataset, restricted
 from .selection import select_samples
 from .versions import Version, find_version

@@ -160,6 +160,7 @@ def test_dry_run_says_what_then_happens_and_writes_nothing(root: Path) -> None:
     assert json.loads(done("denoise", "v2", "--dry-run", "--json", "--root", root).out)["to_compute"] == 0
 
 
+@pytest.mark.slow
 def test_two_worker_processes_make_the_store_of_one(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

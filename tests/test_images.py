@@ -166,6 +166,7 @@ def test_half_a_file_is_never_half_a_picture(kind: str, share: float) -> None:
         decode(data[: int(len(data) * share)])
 
 
+@pytest.mark.slow
 def test_a_hundred_megapixels_are_decoded_without_a_word() -> None:
     script = "import sys; from featstore.images import decode; print(decode(sys.stdin.buffer.read()).shape)"
     for options in ([], ["-W", "error"]):  # a process of its own: pytest takes over this one's warnings

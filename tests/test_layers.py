@@ -65,6 +65,7 @@ def test_what_one_layer_lacks_is_made_again_with_the_same_bytes(roots: tuple[Pat
     assert shards(other) == whole
 
 
+@pytest.mark.slow
 def test_two_workers_and_a_broken_image(roots: tuple[Path, Path]) -> None:
     together, alone = roots
     layers = (*MADE, "--method", "raw", "--layers", "0,1", "--shard-size", 2, "--json")
@@ -87,7 +88,7 @@ def test_wrong_layers_are_told_in_a_line(roots: tuple[Path, Path]) -> None:
     for words, said in (
         (("--layers", "0,99"), "there is no layer 99"),
         (("--layers", "1,1"), "given twice"),
-        (("--layers", "a"), "no list of layers"),
+        (("--layers", "a"), "no list of blocks"),
         (("--layers", "0,1", "--layer", "1"), "give one of them"),
     ):
         result = call(*MADE, "--method", "raw", *words, "--root", root)

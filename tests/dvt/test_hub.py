@@ -115,6 +115,7 @@ def asked(home: Path, **environment: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_what_the_authors_published_is_fetched_once_and_then_taken_from_the_cache(tmp_path: Path) -> None:
     """As they lie there: ``<folder>/<timm id>.pth`` of the repository jjiaweiyang/DVT, denoisers and distilled backbones."""
     torch.manual_seed(9)
@@ -156,6 +157,7 @@ def test_what_the_authors_published_is_fetched_once_and_then_taken_from_the_cach
         assert "\n" not in found["no such file"][1]
 
 
+@pytest.mark.slow
 def test_repositories_are_fetched_once_whole_or_in_shards_and_then_taken_from_the_cache(tmp_path: Path) -> None:
     torch.manual_seed(8)
     state = timm.create_model(NAME, pretrained=False, num_classes=0).state_dict()
