@@ -173,6 +173,7 @@ def test_what_is_not_installed_is_named_in_one_line(tmp_path: Path, codec: str) 
     assert all('pip install "featstore-dvt[compress]"' in line for line in (read, written))
 
 
+@pytest.mark.slow
 def test_a_version_may_hold_shards_of_several_filters_and_each_is_made_alike_again(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "pets", 8)
     for root in (tmp_path / "a", tmp_path / "b"):

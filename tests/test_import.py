@@ -296,6 +296,7 @@ def test_the_command_line(root: Path, fresh: Path, tmp_path: Path) -> None:
     assert provenance["reproduce"] == f"featstore import {out} --name pets --compress gzip"
 
 
+@pytest.mark.slow
 def test_a_denoiser_learns_the_same_from_what_went_out_and_came_back(trained: Path, tmp_path: Path) -> None:
     root = shutil.copytree(trained, tmp_path / "store")
     done("export", "pets/test_vit/v1", "--format", "dvt", "--output", tmp_path / "out", "--root", root)

@@ -290,6 +290,7 @@ def test_the_command_that_a_version_tells_makes_it_again(tmp_path: Path) -> None
     assert "int8 stores no residual: leave it out" in refused.err
 
 
+@pytest.mark.slow
 def test_what_is_cleaned_from_int8_is_another_version_than_from_float16(tmp_path: Path) -> None:
     root = make_trained(tmp_path, 6)
     done("build", "pets", *MODEL, "--method", "raw", "--store", "int8", "--root", root)

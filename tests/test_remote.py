@@ -238,6 +238,7 @@ def test_no_update_is_lost_where_many_write_the_manifest(root: Path, tmp_path: P
     assert rows(root, "SELECT dataset FROM datasets ORDER BY 1") == [(f"pets{number}",) for number in range(4)]
 
 
+@pytest.mark.slow
 def test_a_connection_that_fails_now_and_then_is_tried_again(
     bucket: str, s3_log: Log, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

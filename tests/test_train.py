@@ -320,6 +320,7 @@ def test_a_training_in_hand_is_not_trained_beside(learned: tuple[Path, dict[str,
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(root: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(root, tmp_path / "alone"))
     arguments = ("--steps", "30", "--validate-every", "10", "--heldout", "0.3", "--json")

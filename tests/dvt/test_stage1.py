@@ -55,6 +55,7 @@ def test_clean_and_artifact_predict_views_never_seen(cleaned: Decomposition) -> 
     assert 0.01 < cleaned.stats["artifact_share"] < 0.3
 
 
+@pytest.mark.slow
 def test_more_views_predict_better(backbone: Backbone, photo: NDArray[np.uint8], cleaned: Decomposition) -> None:
     decomposer = Stage1Decomposer(backbone, ViewOptions(views=8, holdout=16), OPTIONS)
     few = decomposer.decompose([decomposer.prepare(photo, "astronaut")])[0]
@@ -110,6 +111,7 @@ def test_clean_on_a_finer_grid_is_the_same_field_between(backbone: Backbone, pho
     torch.testing.assert_close(result.clean_fine[1::3, 1::3], result.clean, atol=1e-4, rtol=0)  # cells share centres
 
 
+@pytest.mark.slow
 def test_a_blend_keeps_a_share_of_what_the_fit_leaves(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
     maps = []
     for blend in (0.0, 0.25, 1.0):
@@ -123,6 +125,7 @@ def test_a_blend_keeps_a_share_of_what_the_fit_leaves(backbone: Backbone, photo:
     torch.testing.assert_close(full, maps[2].raw - maps[2].artifact, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_field_cleans_a_photograph_too(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
     options = FieldOptions(GridOptions(levels=4, finest=48), iterations=150, batch=512)
     decomposer = Stage1Decomposer(backbone, ViewOptions(views=24, holdout=8), options)
