@@ -281,7 +281,8 @@ def test_dry_run_json_lock_and_no_store(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(range(2, 8), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, range(2, 8)])
 def test_any_row_of_commands_keeps_what_versions_list(tmp_path: Path, seed: int | range) -> None:
     """Random builds, removals, tags, changed sources and collections; after each, every listed map is what it should be."""
     for number in [seed] if isinstance(seed, int) else seed:

@@ -81,6 +81,7 @@ def test_the_recorded_command_makes_the_same_version(root: Path, version: str) -
     jsonschema.validate(facts["recipe"], schema)
 
 
+@pytest.mark.slow
 def test_a_version_says_which_calibration_it_used_and_later_images_do_not_move_it(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root.parent, tmp_path, dirs_exist_ok=True)
     root, build = tmp_path / "store", ("build", "pets", *MODEL, "--method", "position-mean", "--json", "--root")

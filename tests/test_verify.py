@@ -206,6 +206,7 @@ def test_a_shard_of_format_1_is_verified_as_far_as_it_goes(root: Path) -> None:
     assert verify_store(root).damage[0].rows == (1,)
 
 
+@pytest.mark.slow
 def test_a_denoiser_that_changed_is_found(trained: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(trained, tmp_path / "store"))
     assert kinds(root) == {}

@@ -75,6 +75,7 @@ def digest_of(state: dict[str, torch.Tensor]) -> str:
     return expected.hexdigest()
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once_and_then_taken_from_the_cache(
     hub: tuple[str, list[str], bytes], tmp_path: Path
 ) -> None:

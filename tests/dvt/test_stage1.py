@@ -169,6 +169,7 @@ def test_memory_bounds_the_batch_and_too_little_is_told(backbone: Backbone) -> N
         Stage1Decomposer(backbone, memory=10_000_000)
 
 
+@pytest.mark.slow
 def test_crops_may_have_an_input_of_their_own(backbone: Backbone, photo: NDArray[np.uint8]) -> None:
     views = ViewOptions(views=24, holdout=8, crop_input=(112, 112), wide=4)
     decomposer = Stage1Decomposer(backbone, views, OPTIONS)
