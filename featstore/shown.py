@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .compute import VARIANTS
-from .errors import DecodeError, InputError, NotInStoreError, QueryError, RemoteError
+from .errors import InputError, NotInStoreError, QueryError
 from .geometry import Geometry
 from .images import decode
 from .manifest import first_line
-from .members import read_bytes
+from .members import naming, read_bytes
 from .places import images_folder, placed
 from .query import check_condition, restricted
 from .reading import ShardPool
@@ -211,14 +211,8 @@ def unknown_image(connection: duckdb.DuckDBPyConnection, version: Version, image
 
 def read_photograph(path: Path) -> NDArray[np.uint8]:
     """Read a photograph; raises DecodeError, naming the file."""
-    try:
+    with naming(path):
         return decode(read_bytes(path))
-    except DecodeError as error:
-        raise DecodeError(f"{path}: {error}") from error
-    except RemoteError:
-        raise
-    except OSError as error:
-        raise DecodeError(f"{path}: {error.strerror}; has the data set been moved? index it again") from error
 
 
 def smaller(photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
