@@ -49,10 +49,11 @@ def backbones(pattern: str | None, every: bool, as_json: bool) -> None:
     downloaded; weights here: in the hub's cache, or in the demo extra.
 
     \b
-    featstore backbones
-    featstore backbones dinov3
-    featstore backbones 'vit_*_reg*' --all
-    featstore backbones siglip --json
+    Examples:
+      featstore backbones
+      featstore backbones dinov3
+      featstore backbones 'vit_*_reg*' --all
+      featstore backbones siglip --json
     """
     import dvt
 

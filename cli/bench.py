@@ -54,7 +54,9 @@ def bench() -> None:
 
 
 @bench.command(context_settings={"show_default": True})
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE…", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @model_options("backbone", "weights")
 @click.option("--solvers", metavar="LIST", default="lstsq", help="Of lstsq, field and faithful, with commas.")
 @click.option("--views", type=Counts(), default=(16, 32, 64), help="Numbers of crops to fit, with commas.")
@@ -69,6 +71,7 @@ def stage1(images: tuple[Path, ...], solvers: str, views: tuple[int, ...], as_js
     variance over that of raw. The mean over the photographs is printed; --json tells of each.
 
     \b
+    Examples:
       featstore bench stage1 cat.jpg --views 16,64,256
       featstore bench stage1 *.jpg --solvers lstsq,field --device cuda
     """

@@ -70,6 +70,7 @@ def methods(
     judged. s are seconds an image. Other options of the methods are at their defaults.
 
     \b
+    Examples:
       featstore bench methods voc --backbone dinov2_s --limit 90
       featstore bench methods *.jpg --methods raw,stage1,shift-mean
     """

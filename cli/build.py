@@ -76,14 +76,14 @@ def build(
 ) -> int:
     """Compute features of data set NAME and store them as a version.
 
-    Only what is missing is computed: the same command again computes nothing, a killed one goes on where it was, a
-    changed parameter makes a new version beside the old. `featstore build demo` needs no data and no download.
+    Only what is missing is computed: the same command again computes nothing, a killed one goes on where it was, a changed
+    parameter makes a new version beside the old. What cannot be read is listed in the table `failures`; exit code 3 then.
 
     \b
+    Examples:
       featstore build demo
       featstore build voc --source VOCdevkit --backbone dinov2_b --method stage1
       featstore build voc --backbone dinov2_b --denoiser hub:voc_denoised
-      featstore build voc --backbone dinov2_b --store int8
       featstore build voc --backbone dinov2_b --method raw --layers 5,11 --resize keep
       featstore build voc --backbone dinov2_s --method raw --where "split = 'train'" --limit 100
     """

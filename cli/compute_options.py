@@ -21,7 +21,8 @@ OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--method",
         type=click.Choice(METHODS),
-        help="[default: stage2 where a denoiser for these features is trained, else stage1]",
+        help="How features are cleaned; raw leaves them as they are.  "
+        "[default: stage2 where a denoiser for these features is trained, else stage1]",
     ),
     click.option("--denoiser", metavar="NAME", help=f"stage2: {HELP}  [default: the newest for these features]"),
     click.option("--device", metavar="LIST", default="auto", help=devices.HELP),

@@ -16,11 +16,18 @@ __all__ = ["croissant"]
 
 @click.command()
 @click.argument("version")
-@click.option("--output", type=options.Place(local=True), metavar="FOLDER", help="[default: the version's own]")
+@click.option(
+    "--output",
+    type=options.Place(local=True),
+    metavar="FOLDER",
+    help="Where the files go.  [default: the version's own]",
+)
 @click.option("--license", metavar="URL", help="Under which the features may be used.")
 @click.option("--url", metavar="URL", help="The data set's page.")
 @click.option("--creator", metavar="NAME", help="Who made it.")
-@click.option("--description", metavar="TEXT", help="[default: what it is, in a paragraph]")
+@click.option(
+    "--description", metavar="TEXT", help="What the data set's card says of it.  [default: what it is, in a paragraph]"
+)
 @click.option("--base-url", metavar="URL", help="Where the store will be found.  [default: paths from FOLDER on]")
 @options.root
 @options.as_json
@@ -41,6 +48,7 @@ def croissant(
     croissant-images.parquet with a row an image, croissant-shards.parquet with a row a shard. Reads every shard once.
 
     \b
+    Examples:
       featstore croissant voc/dinov2_b/v1 --license https://creativecommons.org/licenses/by/4.0/
       featstore croissant voc/dinov2_b/v1 --output card/ --base-url https://example.org/feature-store
     """

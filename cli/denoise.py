@@ -60,9 +60,11 @@ def denoise(
 ) -> int:
     """Clean the raw features that VERSION stores, with no backbone.
 
-    They become the version that `build --method stage2` with the same denoiser would make, and go on with it.
+    They become the version that `build --method stage2` with the same denoiser would make, and go on with it. Exit code 3 where
+    a sample of VERSION could not be read.
 
     \b
+    Examples:
       featstore build voc --backbone dinov2_b --method raw
       featstore denoise voc/dinov2_b/v1 --denoiser hub:voc_denoised
     """

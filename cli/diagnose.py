@@ -43,7 +43,7 @@ class Threshold(click.ParamType[tuple[float, float | None]]):
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("targets", nargs=-1, required=True, metavar="IMAGE...|NAME")
+@click.argument("targets", nargs=-1, required=True, metavar="IMAGE…|NAME")
 @model_options("backbone", "weights")
 @click.option("--against", metavar="NAME", help="A second backbone, to show beside the first.")
 @click.option("--against-weights", metavar="FILE", help="Its weights.")
@@ -85,9 +85,11 @@ def diagnose(
     tokens before the final norm, which hides large ones, and after it (`norm`); the class token's and the registers';
     outliers an image; `position`, the share of variance that positions explain over the images, free of chance, and
     over crops in which content lies anywhere; MIC, the mean maximal information coefficient of a channel and a
-    coordinate. Of a data set, features that are stored are shown before and after cleaning.
+    coordinate. Of a data set, features that are stored are shown before and after cleaning. Exit code 3 where an
+    image could not be read: the others are shown.
 
     \b
+    Examples:
       featstore diagnose photos/*.jpg --backbone dinov2_l --figure norms.png
       featstore diagnose voc --backbone dinov2_l --against dinov2_l_reg
       featstore diagnose voc --backbone dinov2_l --threshold 150 --limit 100 --json

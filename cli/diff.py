@@ -51,6 +51,7 @@ def diff(first: str, second: str, images: int | None, root: Path, as_json: bool)
     difference of one value. Maps of another grid are resampled at the places of FIRST's. SECOND is looked for beside FIRST.
 
     \b
+    Examples:
       featstore diff voc/dinov2_b/v1 v2
       featstore diff voc/dinov2_b/v1 paper --images all
       featstore diff voc/dinov2_b/v1 voc/dinov2_s/v1 --images 0 --json

@@ -75,10 +75,11 @@ def eval_(
 
     Brackets hold 95 % t-intervals over seeds (what training draws, not which images there are), for knn percentiles of
     1,000 bootstrap draws of images, for the share a jackknife's over images. Δ is the difference from the first line,
-    paired. Photographs are not augmented: their features would be others. Figures are kept: the same again
-    replaces them, and `featstore query voc "SELECT * FROM evaluations"` lists them.
+    paired. Photographs are not augmented: their features would be others. Figures are kept: the same again replaces them,
+    and `featstore query voc "SELECT * FROM evaluations"` lists them. Exit code 3 where they could not be kept.
 
     \b
+    Examples:
       featstore eval voc/dinov2_b/v1
       featstore eval voc/dinov2_b/v1 voc/clip_b/v1 --task knn
       featstore eval voc/dinov2_b/v1 --variants clean --steps 40000 --upsample 14 --device cuda
@@ -105,9 +106,8 @@ def eval_(
             outcomes.append((version, TASKS[task](job)))
             told: dict[str, object] = {"train": parts.where[0], "val": parts.where[1], "images": parts.digest}
             told |= parameters(task, head, seeds, neighbours)
-            counts = len(parts.train), len(parts.val)
             try:
-                keep_evaluations(root, version, task, outcomes[-1][1].figures, told, counts)
+                keep_evaluations(root, version, task, outcomes[-1][1].figures, told, (len(parts.train), len(parts.val)))
             except StoreError as error:  # hours of training are told all the same
                 lost.append(f"figures of {version.name} are not kept: {error}")
     report(task, parts, outcomes, as_json)

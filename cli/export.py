@@ -30,7 +30,11 @@ SHOWN = 10
 @click.option("--prefix", is_flag=True, help="Class and register tokens too, as prefix_tokens.")
 @click.option("--where", metavar="SQL", help="Only images for which this holds, e.g. \"split = 'train'\".")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by image_id.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="[default: float16, as stored; dvt float32]")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    help="What numbers are written as.  [default: float16, as stored; dvt float32]",
+)
 @click.option(
     "--channels",
     type=click.Choice(["last", "first"]),
@@ -72,9 +76,11 @@ def export(
       dvt          raw_features/ and denoised_features/ as the code of DVT's authors reads them
 
     Every sample is held against its checksum on the way. featstore.json in the folder says what it is: recipe, provenance,
-    shapes. Files get their names when they are whole; after a kill, --resume goes on.
+    shapes. Files get their names when they are whole; after a kill, --resume goes on. Exit code 3 where
+    `dvt` has to leave out an image, by its name: each is told with the reason.
 
     \b
+    Examples:
       featstore export voc/dinov2_b/v1 --format npy --output features --variants clean
       featstore export voc/dinov2_b/v1 --format webdataset --output tars --where "split = 'train'"
       featstore export voc/dinov2_b/v1 --format dvt --output for-dvt

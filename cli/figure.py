@@ -36,7 +36,7 @@ class Patch(click.ParamType[tuple[int, int]]):
 
 @click.command(context_settings={"show_default": True})
 @click.argument("version")
-@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.argument("images", nargs=-1, metavar="[IMAGE]…")
 @click.option(
     "--output", type=options.Place(local=True), metavar="FILE", required=True, help=f"Ends in {', '.join(FORMATS)}."
 )
@@ -85,6 +85,7 @@ def figure(
     Raw and clean of all images share one PCA basis and one clustering: the same colour is the same feature.
 
     \b
+    Examples:
       featstore figure voc/dinov2_b/v1 --output figure.png
       featstore figure voc/dinov2_b/v1 2007_000032 2007_000033 --columns input,pca,norm --output paper.pdf
       featstore figure voc/dinov2_b/v1 --where "split = 'val'" --limit 6 --patch 20,14 --output val.svg

@@ -31,6 +31,7 @@ def gc(old_revisions: bool, wait: bool, dry_run: bool, root: Path, as_json: bool
     shard that the manifest does not know is never deleted.
 
     \b
+    Examples:
       featstore gc --dry-run
       featstore gc
       featstore gc --old-revisions

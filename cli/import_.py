@@ -27,7 +27,7 @@ SHOWN = 10
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", required=True, metavar="NAME", help="The data set whose images they are, indexed before.")
 @click.option("--backbone", metavar="NAME", help="Model they are of; needed where the folder does not tell.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="[default: detected]")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="How the folder is laid out.  [default: detected]")
 @click.option(
     "--variants",
     type=options.Variants(),
@@ -63,6 +63,7 @@ def import_(
     to float16. The same command again stores only what is new.
 
     \b
+    Examples:
       featstore import data/denoised_feats/voc --name voc --backbone dinov2_b --input-size 518
       featstore import features --name pets --backbone clip_b --variants raw --grid 14x14
       featstore import for-a-friend --name pets

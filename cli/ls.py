@@ -37,6 +37,11 @@ def ls(name: str | None, root: Path, as_json: bool) -> None:
     """List data sets and versions.
 
     Those of data set NAME alone where it is given.
+
+    \b
+    Examples:
+      featstore ls
+      featstore ls voc --json
     """
     with restricted(root, name) as connection:
         answers = {}

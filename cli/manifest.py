@@ -27,6 +27,7 @@ def path(root: Path) -> None:
     """Print where the manifest lies, for the duckdb command line.
 
     \b
+    Example:
       duckdb -readonly "$(featstore manifest path)"
     """
     click.echo(str(require(root)))
@@ -44,6 +45,7 @@ def rebuild(wait: bool, dry_run: bool, root: Path, as_json: bool) -> None:
     builds, denoisers. The old file, where there is one, is kept under another name.
 
     \b
+    Examples:
       featstore manifest rebuild --dry-run
       featstore manifest rebuild
       featstore verify

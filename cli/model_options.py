@@ -35,7 +35,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--batch-size", type=click.IntRange(min=1), metavar="N", help="Inputs a forward.  [default: 4, GPU 32]"
     ),
     "dtype": click.option(
-        "--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32, on a GPU bfloat16]"
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16"]),
+        help="Precision of the model; bfloat16 by autocast.  [default: float32, on a GPU bfloat16]",
     ),
     "input_size": click.option(
         "--input-size", type=Size(), help="What images are resized to [pixels].  [default: the model's]"

@@ -28,7 +28,14 @@ WRITERS: dict[str, Callable[[list[str], list[tuple[Any, ...]]], str]] = {
 @click.command()
 @click.argument("name")
 @click.argument("sql", required=False)
-@click.option("--format", "kind", type=click.Choice([*WRITERS, "parquet"]), default="table")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([*WRITERS, "parquet"]),
+    default="table",
+    show_default=True,
+    help="How rows are written.",
+)
 @click.option("--output", type=options.Place(), metavar="FILE", help="Write to a file, or a URL.")
 @options.root
 def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path) -> None:
@@ -38,6 +45,7 @@ def query(name: str, sql: str | None, kind: str, output: Path | None, root: Path
     it lists the tables, their columns and what they mean.
 
     \b
+    Examples:
       featstore query voc "SELECT split, count(*) FROM images GROUP BY split"
       featstore query voc "SELECT image_id, heldout_r2 FROM stored ORDER BY heldout_r2 LIMIT 5"
       featstore query voc "SELECT class, count(*) FROM objects GROUP BY class" --format csv

@@ -28,6 +28,7 @@ def rm(name: str, whole: bool, force: bool, dry_run: bool, root: Path, as_json: 
     something else. Photographs are never touched.
 
     \b
+    Examples:
       featstore rm voc/dinov2_b/v2 --dry-run
       featstore rm voc/dinov2_b/v2
       featstore rm voc --dataset

@@ -28,6 +28,11 @@ def show(version: str, root: Path, as_json: bool) -> None:
     """Tell all about a version.
 
     VERSION is voc/dinov2_s/v1; or v1, a tag or the first digits of the digest, where that is enough.
+
+    \b
+    Examples:
+      featstore show voc/dinov2_b/v1
+      featstore show paper --json
     """
     facts = describe_version(root, version)
     if as_json:

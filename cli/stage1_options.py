@@ -108,13 +108,17 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="lstsq: weight of smoothness, lambda; of several (0.01,0.1 or auto) each image takes the one that predicts best.",
     ),
     "rounds": click.option(
-        "--rounds", type=click.IntRange(min=0), default=1, help="lstsq: rounds of robust reweighting."
+        "--rounds", type=click.IntRange(min=0), metavar="N", default=1, help="lstsq: rounds of robust reweighting."
     ),
     "context": click.option(
-        "--context", type=float, default=0.0, help="lstsq: views weigh as their area to this power."
+        "--context", type=float, metavar="POWER", default=0.0, help="lstsq: views weigh as their area to this power."
     ),
     "blend": click.option(
-        "--blend", type=click.FloatRange(0, 1), default=0.0, help="Share of what S and G leave of raw that clean keeps."
+        "--blend",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        default=0.0,
+        help="Share of what S and G leave of raw that clean keeps.",
     ),
     "artifact_prior": click.option(
         "--artifact-prior",
@@ -139,5 +143,5 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "memory": click.option(
         "--memory", type=Memory(), metavar="SIZE", help="Keep within this: 8GB.  [default: no limit]"
     ),
-    "seed": click.option("--seed", type=int, default=0, help="Seed of the crops, and of the field."),
+    "seed": click.option("--seed", type=int, metavar="N", default=0, help="Seed of the crops, and of the field."),
 }

@@ -31,6 +31,7 @@ def tag(
     tagged version is not removed by mistake: `featstore rm` asks for --force.
 
     \b
+    Examples:
       featstore tag voc/dinov2_b v3 paper
       featstore tag voc/dinov2_b v4 paper --force
       featstore tag voc/dinov2_b v4 --delete

@@ -104,7 +104,7 @@ def train(
     root: Path,
     as_json: bool,
     **chosen: Any,
-) -> int:
+) -> None:
     """Train a denoiser (stage 2) on what stage 1 made of data set NAME.
 
     It learns to give `clean` for `raw` of whole images, is judged now and then by images held out, and the best is kept.
@@ -112,6 +112,7 @@ def train(
     the curve (loss.png, metrics.jsonl, TensorBoard events) beside the denoiser.
 
     \b
+    Examples:
       featstore build voc --source VOCdevkit --backbone dinov2_b --method stage1
       featstore train voc --backbone dinov2_b
       featstore build voc --backbone dinov2_b --method stage2
@@ -132,7 +133,6 @@ def train(
         outcome = run_training(root, pairs, settings, member, place, workers, compiled, restart, as_json)
     if member.leads:
         report(outcome, pairs, as_json)
-    return 0
 
 
 def report(outcome: "Outcome", pairs: "PairSet", as_json: bool) -> None:

@@ -41,6 +41,7 @@ def verify(
     --repair: still, or an image is lost), 0 where all is well.
 
     \b
+    Examples:
       featstore verify
       featstore verify voc/dinov2_b/v1
       featstore verify voc --quick --json

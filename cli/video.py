@@ -45,6 +45,7 @@ def video(
     ffmpeg on the PATH, or the extra `video`.
 
     \b
+    Examples:
       featstore video davis/dinov2_b/v1 --part bear --output bear.webp
       featstore video clips/dinov2_b/v1 --where "label = 'bear' AND split = 'val'" --fps 24 --output bear.mp4
     """

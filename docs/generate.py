@@ -1,0 +1,25 @@
+"""Write the pages of docs/ that are made from the code: ``python docs/generate.py``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from commands_page import commands_page
+
+__all__ = ["COMMAND", "PAGES", "main"]
+
+COMMAND = "python docs/generate.py"
+FOLDER = Path(__file__).parent
+PAGES: dict[Path, Callable[[], str]] = {FOLDER / "commands.md": commands_page}
+
+
+def main() -> None:
+    """Write every page that differs, and name it."""
+    for path, make in PAGES.items():
+        text = make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(FOLDER.parent)}")
+
+
+if __name__ == "__main__":
+    main()
