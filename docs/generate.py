@@ -4,12 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from commands_page import commands_page
+from manifest_page import manifest_page
 
 __all__ = ["COMMAND", "PAGES", "main"]
 
 COMMAND = "python docs/generate.py"
 FOLDER = Path(__file__).parent
-PAGES: dict[Path, Callable[[], str]] = {FOLDER / "commands.md": commands_page}
+PAGES: dict[Path, Callable[[], str]] = {
+    FOLDER / "commands.md": commands_page,
+    FOLDER / "manifest.md": manifest_page,
+}
 
 
 def main() -> None:

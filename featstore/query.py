@@ -31,7 +31,9 @@ VIEWS = {
     "denoiser_images": "SELECT * FROM manifest.denoiser_images WHERE run IN "
     "(SELECT run FROM manifest.denoisers WHERE {dataset})",
 }
-JOINS, JOINED = ("stored", "coverage", "latest"), ("datasets", "images", "versions", "shards", "features")
+JOINS = ("stored", "coverage", "latest", "evaluations")
+JOINED = ("stored", "images", "versions", "features", "shards")
+"""Where the meaning of a view's column is told, the first that has the name."""
 ALLOWED = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
@@ -130,7 +132,9 @@ def document(root: Path) -> list[tuple[str, str, str, str]]:
             ).fetchall()
             if comment
         }
-        spread = {column: comment for (table, column), comment in columns.items() if table in JOINED}
+        spread = {
+            column: text for name in reversed(JOINED) for (table, column), text in columns.items() if table == name
+        }
         rows = []
         made = {
             row[0] for row in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()

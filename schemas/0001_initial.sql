@@ -1,5 +1,5 @@
 -- featstore manifest, schema 1. One DuckDB file lists every data set, image, annotation, version, shard and feature.
--- Comments here are the documentation: `featstore query NAME --schema` prints them.
+-- Comments here are the documentation: `featstore query NAME` prints them. 0009_comments.sql has the others.
 
 CREATE TABLE schema_migrations (
     number      INTEGER PRIMARY KEY,

@@ -94,3 +94,6 @@ def test_every_table_and_view_is_documented(root: Path) -> None:
     wholes = {table: text for table, column, _, text in document(root) if not column}
     assert {"images", "objects", "stored", "coverage", "latest", "features"} <= set(wholes)
     assert all(wholes.values()), json.dumps(wholes)
+    columns = {(table, column): text for table, column, _, text in document(root) if column}
+    assert [name for name, text in columns.items() if not text] == []
+    assert columns["stored", "path"] == columns["images", "path"] != columns["shards", "path"]
