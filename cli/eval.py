@@ -1,11 +1,14 @@
 """``featstore eval``."""
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from featstore.boxes import check_boxes
 from featstore.errors import InputError, NotInStoreError, StoreError
 from featstore.evaluations import Figure, keep_evaluations
 from featstore.truths import Parts, common_images, parts_of, stored_variants, versions_named
@@ -17,14 +20,12 @@ from .evaluating_patches import TASKS
 from .printing import emit_json, plural, table_text
 from .progress import Progress
 
-if TYPE_CHECKING:
-    from dvt import HeadOptions
-
 __all__ = ["eval_"]
 
-NEEDS = {"segmentation": "mask", "knn": "mask", "depth": "depth"}
+NEEDS = {"segmentation": "mask", "knn": "mask", "depth": "depth", "discovery": "box"}
 UNKEPT = 3
 TRAINS = ("segmentation", "depth")
+LEARNS = (*TRAINS, "knn")
 Wanted = list[tuple[Version, tuple[str, ...]]]
 
 
@@ -36,7 +37,9 @@ Wanted = list[tuple[Version, tuple[str, ...]]]
 )
 @click.option("--train-where", metavar="SQL", help="Images to train on.  [default: split train]")
 @click.option(
-    "--val-where", metavar="SQL", help="Images to judge by.  [default: split val or test; position: all images]"
+    "--val-where",
+    metavar="SQL",
+    help="Images to judge by.  [default: split val or test; position, discovery: all images]",
 )
 @click.option("--seeds", type=click.IntRange(1, 20), metavar="N", default=3, help="Heads (position: MICs), one a seed.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", default=500, help="Of training; the paper's: 40000.")
@@ -51,6 +54,7 @@ Wanted = list[tuple[Version, tuple[str, ...]]]
     help="Train on a grid N times finer than the patches; the patch size is the paper's way.",
 )
 @click.option("--neighbours", type=click.IntRange(min=1), metavar="K", default=20, help="Of kNN.")
+@click.option("--k-patches", type=click.IntRange(min=1), metavar="K", default=100, help="LOST's, of discovery.")
 @click.option("--device", metavar="NAME", default="auto", help="cpu, cuda, cuda:1 …")
 @options.root
 @options.as_json
@@ -62,6 +66,7 @@ def eval_(
     val_where: str | None,
     seeds: int,
     neighbours: int,
+    k_patches: int,
     device: str,
     root: Path,
     as_json: bool,
@@ -72,15 +77,20 @@ def eval_(
     segmentation: batch normalisation and one linear map, as DINOv2 and DVT evaluate; mIoU, aAcc, mAcc of masks at
     their own size. knn: labels of patches by nearest neighbours. depth: the linear head on 256 bins; RMSE [m],
     AbsRel, δ1 to δ3, in Eigen's crop for layout nyu. position: the share of variance that positions explain, and MIC.
+    discovery: CorLoc, the share of images in which the box that LOST finds overlaps any object's by an IoU above 0.5;
+    nothing is trained. LOST takes the features as stored, where its paper takes the last attention's keys. All boxes count,
+    difficult and truncated ones too, but for COCO's crowds. "whole image" is the CorLoc of the box around everything.
 
-    Brackets hold 95 % t-intervals over seeds (what training draws, not which images there are), for knn percentiles of
-    1,000 bootstrap draws of images, for the share a jackknife's over images. Δ is the difference from the first line,
-    paired. Photographs are not augmented: their features would be others. Figures are kept: the same again replaces them,
-    and `featstore query voc "SELECT * FROM evaluations"` lists them. Exit code 3 where they could not be kept.
+    Brackets hold 95 % t-intervals over seeds (what training draws, not which images there are), for knn and discovery
+    percentiles of 1,000 bootstrap draws of images, for the share a jackknife's over images. Δ is the difference from the
+    first line, paired. Photographs are not augmented: their features would be others. Figures are kept: the same again
+    replaces them, and `featstore query voc "SELECT * FROM evaluations"` lists them. Exit code 3 where they could not be
+    kept.
 
     \b
     Examples:
       featstore eval voc/dinov2_b/v1
+      featstore eval voc/dinov2_b/v1 --task discovery
       featstore eval voc/dinov2_b/v1 voc/clip_b/v1 --task knn
       featstore eval voc/dinov2_b/v1 --variants clean --steps 40000 --upsample 14 --device cuda
       featstore eval nyu/dinov2_b/v1 --task depth --train-where "split = 'train'" --val-where "split = 'test'"
@@ -88,32 +98,42 @@ def eval_(
     import dvt
 
     found = wanted(root, versions, variants)
-    if task == "position":
-        parts = Parts((), common_images(root, found, val_where or "true"), ("", val_where or "true"))
-    else:
-        parts = parts_of(root, found, train_where, val_where, NEEDS[task])
+    parts = images_for(task, root, found, train_where, val_where)
     head = dvt.HeadOptions(**settings)
     place = dvt.choose_device(device)
     if not as_json:
         trained = f"{plural(len(parts.train), 'image')} to train on ({parts.where[0]}), " if parts.train else ""
         click.echo(f"{task} on {place}: {trained}{len(parts.val)} to judge by ({parts.where[1]})", err=True)
-    outcomes: list[tuple[Version, Outcome]] = []
-    lost: list[str] = []
-    with Progress("evaluating", "fit", quiet=as_json) as progress:
-        progress.start(sum(len(names) for _, names in found) * (seeds if task in TRAINS else 1))
-        for version, names in found:
-            job = Job(root, version, names, parts, head, seeds, place, neighbours, progress.advance)
-            outcomes.append((version, TASKS[task](job)))
-            told: dict[str, object] = {"train": parts.where[0], "val": parts.where[1], "images": parts.digest}
-            told |= parameters(task, head, seeds, neighbours)
-            try:
-                keep_evaluations(root, version, task, outcomes[-1][1].figures, told, (len(parts.train), len(parts.val)))
-            except StoreError as error:  # hours of training are told all the same
-                lost.append(f"figures of {version.name} are not kept: {error}")
+    make = partial(
+        Job, root, parts=parts, options=head, seeds=seeds, device=place, neighbours=neighbours, k_patches=k_patches
+    )
+    outcomes, lost = measured(task, found, make, as_json)
     report(task, parts, outcomes, as_json)
     for line in lost:
         click.echo(f"error: {line}", err=True)
     return UNKEPT if lost else 0
+
+
+def measured(
+    task: str, found: Wanted, make: Callable[..., Job], quiet: bool
+) -> tuple[list[tuple[Version, Outcome]], list[str]]:
+    """Return what a task gives for every version, which is kept in the manifest, and a line for each that could not be."""
+    outcomes: list[tuple[Version, Outcome]] = []
+    lost: list[str] = []
+    jobs = [make(version=version, variants=names) for version, names in found]
+    with Progress("evaluating", "image" if task == "discovery" else "fit", quiet=quiet) as progress:
+        fits = sum(len(job.variants) for job in jobs) * (jobs[0].seeds if task in TRAINS else 1)
+        progress.start(len(jobs[0].parts.val) * len(jobs) if task == "discovery" else fits)
+        for job in jobs:
+            outcomes.append((job.version, TASKS[task](replace(job, advance=progress.advance))))
+            told: dict[str, object] = dict(zip(("train", "val"), job.parts.where, strict=True))
+            told |= {"images": job.parts.digest} | parameters(task, job)
+            counts = len(job.parts.train), len(job.parts.val)
+            try:
+                keep_evaluations(job.root, job.version, task, outcomes[-1][1].figures, told, counts)
+            except StoreError as error:  # hours of training are told all the same
+                lost.append(f"figures of {job.version.name} are not kept: {error}")
+    return outcomes, lost
 
 
 def wanted(root: Path, names: tuple[str, ...], variants: tuple[str, ...]) -> Wanted:
@@ -134,11 +154,24 @@ def wanted(root: Path, names: tuple[str, ...], variants: tuple[str, ...]) -> Wan
     return found
 
 
-def parameters(task: str, head: "HeadOptions", seeds: int, neighbours: int) -> dict[str, object]:
+def images_for(task: str, root: Path, found: Wanted, train_where: str | None, val_where: str | None) -> Parts:
+    """Return the images of a task: of one that learns nothing all that have what it needs."""
+    needs = NEEDS.get(task)
+    if needs == "box":
+        check_boxes(root, found[0][0].dataset)
+    if task in LEARNS:
+        return parts_of(root, found, train_where, val_where, needs)
+    if train_where is not None:
+        raise click.UsageError(f"--task {task} learns nothing: leave --train-where out")
+    return Parts((), common_images(root, found, val_where or "true", needs), ("", val_where or "true"))
+
+
+def parameters(task: str, job: Job) -> dict[str, object]:
     """Return what decides a task's figures beside features and images."""
     if task in TRAINS:
-        return asdict(head) | {"seeds": seeds}
-    return {"neighbours": neighbours} if task == "knn" else {"seeds": seeds}
+        return asdict(job.options) | {"seeds": job.seeds}
+    own = {"knn": {"neighbours": job.neighbours}, "discovery": {"k_patches": job.k_patches}}
+    return dict(own.get(task, {"seeds": job.seeds}))
 
 
 def report(task: str, parts: Parts, outcomes: list[tuple[Version, Outcome]], as_json: bool) -> None:
@@ -185,13 +218,10 @@ def difference(outcome: Outcome, variant: str, peer: Outcome, other: str) -> tup
     if variant in outcome.seeds and other in peer.seeds:
         pairs = zip(outcome.seeds[variant], peer.seeds[other], strict=True)
         return dvt.over_seeds([own - another for own, another in pairs])
-    if variant not in outcome.counts or other not in peer.counts:
+    score = outcome.score
+    if score is None or variant not in outcome.counts or other not in peer.counts:
         return None
     counts, others = outcome.counts[variant], peer.counts[other]
-
-    def score(some: Any) -> Any:
-        return dvt.segmentation_scores(some)["mIoU"]
-
     value = float(score(counts.sum(dim=0)) - score(others.sum(dim=0)))
     return (value, *dvt.bootstrap(score, counts, others))
 

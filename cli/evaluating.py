@@ -40,6 +40,7 @@ class Job:
     seeds: int
     device: Any
     neighbours: int
+    k_patches: int
     advance: Callable[[int], None] = lambda count: None
 
     def data(self, train: bool, **wanted: bool) -> "FeatureDataset":
@@ -55,12 +56,14 @@ class Job:
 class Outcome:
     """Figures of all variants, and behind each first metric what differences from a peer are taken of.
 
-    ``seeds`` are values a seed by variant; ``counts`` (N, K, K) are confusions of each image.
+    ``seeds`` are values a seed by variant; ``counts`` (N, K, K) are confusions of each image, of which ``score`` makes the
+    first metric.
     """
 
     figures: list[Figure]
     seeds: dict[str, list[float]] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
+    score: Callable[[Any], Any] | None = None
 
 
 def segmentation(job: Job) -> Outcome:

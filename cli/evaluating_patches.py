@@ -12,6 +12,7 @@ from featstore.evaluations import Figure
 from featstore.truths import IGNORED, labels_of
 
 from .evaluating import Job, Outcome, depth, known_classes, numbered, seeded, segmentation
+from .evaluating_objects import discovery
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def knn(job: Job) -> Outcome:
     truth, judged = job.data(train=True, mask=True), job.data(train=False, mask=True)
     classes = known_classes(truth, judged)
     sides = {True: patch_classes(job, truth, classes), False: patch_classes(job, judged, classes)}
-    outcome = Outcome([])
+    outcome = Outcome([], score=partial(score, "mIoU"))
     limit = max(1, min(AN_IMAGE, IN_ALL // len(truth)))
     for variant in job.variants:
         drawn = np.random.default_rng(0)
@@ -108,4 +109,5 @@ TASKS: dict[str, Callable[[Job], Outcome]] = {
     "knn": knn,
     "depth": depth,
     "position": position,
+    "discovery": discovery,
 }

@@ -21,6 +21,7 @@ from .framing import RESIZES, centred, inputs_near, nearest_input
 from .heads import ClassHead, DepthHead, HeadOptions, scale_invariant_loss, train_head
 from .judging import Figure, MethodResult, Patches, judge, run_method
 from .layers import Layers, at_layers
+from .lost import K_PATCHES, Discovery, connected, find_object
 from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
@@ -31,7 +32,7 @@ from .probe import knn_labels, patch_labels, ridge_labels
 from .rasa import RasaDecomposer, RasaOptions, fit_rasa
 from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .registers import RegisterOptions, RegistersDecomposer, find_neurons
-from .scores import EIGEN_CROP, depth_scores, over_seeds, segmentation_scores
+from .scores import EIGEN_CROP, box_iou, corloc, depth_scores, over_seeds, segmentation_scores
 from .shifted import ShiftMeanDecomposer, ShiftOptions
 from .stage1 import Stage1Decomposer
 from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
@@ -44,6 +45,7 @@ from .weights import demo_weights_path, read_weights
 __all__ = [
     "ALIASES",
     "EIGEN_CROP",
+    "K_PATCHES",
     "MIC_PAIRS",
     "RESIZES",
     "Backbone",
@@ -57,6 +59,7 @@ __all__ = [
     "DenoiserError",
     "DepthHead",
     "Diagnosis",
+    "Discovery",
     "DvtError",
     "FieldFit",
     "FieldOptions",
@@ -101,12 +104,15 @@ __all__ = [
     "at_layers",
     "backbone_id",
     "bootstrap",
+    "box_iou",
     "centred",
     "chance_mic",
     "check_lineage",
     "choose_device",
     "cleaned",
     "compare",
+    "connected",
+    "corloc",
     "count_pairs",
     "crops_anywhere",
     "demo_weights_path",
@@ -116,6 +122,7 @@ __all__ = [
     "diagnose_maps",
     "find_backbones",
     "find_neurons",
+    "find_object",
     "fit_field",
     "fit_rasa",
     "frequent_places",

@@ -35,8 +35,8 @@ def mean_iou(counts: Tensor) -> Float[Tensor, "*draws"]:
 
 def bootstrap(
     figure: Callable[[Tensor], Tensor],
-    counts: Int[Tensor, "n k k"],
-    peer: Int[Tensor, "n k k"] | None = None,
+    counts: Int[Tensor, "n rows columns"],
+    peer: Int[Tensor, "n rows columns"] | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the interval that holds a figure with 95 % (percentiles of 1,000 draws of as many images, with replacement).

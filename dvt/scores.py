@@ -1,4 +1,4 @@
-"""Figures of dense tasks: segmentation as mmsegmentation counts it, depth as Eigen et al. do, and means with intervals."""
+"""Figures of tasks: segmentation as mmsegmentation counts it, depth as Eigen et al. do, CorLoc, and means with intervals."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["DEPTH_METRICS", "EIGEN_CROP", "depth_scores", "over_seeds", "segmentation_scores"]
+__all__ = ["DEPTH_METRICS", "EIGEN_CROP", "box_iou", "corloc", "depth_scores", "over_seeds", "segmentation_scores"]
 
 DEPTH_METRICS = ("RMSE", "AbsRel", "delta1", "delta2", "delta3")
 EIGEN_CROP = (45, 471, 41, 601)
@@ -52,6 +52,19 @@ def depth_scores(
     figures = [(found - wanted).square().mean().sqrt(), ((found - wanted).abs() / wanted).mean()]
     figures += [(worse < 1.25**power).double().mean() for power in (1, 2, 3)]
     return dict(zip(DEPTH_METRICS, torch.stack(figures).tolist(), strict=True))
+
+
+def box_iou(box: Float[Tensor, " 4"], others: Float[Tensor, "k 4"]) -> Float[Tensor, " k"]:
+    """Return the area that a box shares with each of several over the area of both; left, top, right, bottom each."""
+    low, high = torch.maximum(box[:2], others[:, :2]), torch.minimum(box[2:], others[:, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=-1)
+    return shared / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(dim=-1) - shared)
+
+
+def corloc(counts: Tensor) -> Float[Tensor, "*draws"]:
+    """Return the share of images whose object was found, of counts (…, 1, 2): found, and judged. NaN without an image."""
+    counts = counts.double()
+    return counts[..., 0, 0] / counts[..., 0, 1]
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:

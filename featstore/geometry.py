@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Geometry", "nearest"]
+__all__ = ["Box", "Geometry", "nearest"]
 
 Size = tuple[int, int]
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class Geometry:
         own = math.log(width / height)
         return min(self.inputs, key=lambda size: abs(math.log(size[1] / size[0]) - own))
 
+    def pixels(self, box: Box, grid: Size, height: int, width: int, stride: int | None = None) -> tuple[float, ...]:
+        """Return left, top, right, bottom [pixels of the image] of a ``box`` (top, left, bottom, right) of patches.
+
+        ``stride`` is that of the patches [pixels of the input], which overlap where it is less than their size: edges then
+        lie midway between their centres, those of the first and last at the border. None spreads the grid evenly.
+        """
+        top, left, rows, columns = self.box(height, width)
+        target = self.target(height, width)
+        shares = [edge(at, grid[n % 2], target[n % 2], stride) / target[n % 2] for n, at in enumerate(box)]
+        return left + shares[1] * columns, top + shares[0] * rows, left + shares[3] * columns, top + shares[2] * rows
+
     def cut(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the part of a raster (h, w, …) that features show."""
         top, left, height, width = self.box(*values.shape[:2])
@@ -76,6 +88,13 @@ class Geometry:
     def nearest(self, values: NDArray[Any], target: Size) -> NDArray[Any]:
         """Return a raster (h, w) of labels or depths at a target size: the nearest value a pixel, nothing mixed."""
         return nearest(self.cut(values), target)
+
+
+def edge(at: int, count: int, size: int, stride: int | None) -> float:
+    """Return where patch ``at`` of ``count`` begins in an input of ``size`` [pixels]."""
+    if stride is None or at in (0, count):
+        return at * size / count
+    return (size - (count - 1) * stride) / 2 + (at - 0.5) * stride
 
 
 def nearest(values: NDArray[Any], target: Size) -> NDArray[Any]:

@@ -36,7 +36,8 @@ IGNORED = -1
 SPLITS = ("lower(split) = 'train'", f"lower(split) IN {JUDGED}")
 HALVES = ("sha256 < '8'", "sha256 >= '8'")
 COLUMNS = {None: "true", "mask": "mask_path IS NOT NULL", "depth": "depth_path IS NOT NULL"}
-CALLED = {None: "", "mask": " with a mask", "depth": " with a depth map"}
+COLUMNS |= {"box": "image_id IN (SELECT image_id FROM objects)"}
+CALLED = {None: "", "mask": " with a mask", "depth": " with a depth map", "box": " with a box of an object"}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ CREATE TABLE evaluations (
 COMMENT ON TABLE evaluations IS 'one row a figure that `featstore eval` measured; the same settings again take its place';
 COMMENT ON COLUMN evaluations.digest IS 'recipe of the version whose features were measured';
 COMMENT ON COLUMN evaluations.variant IS 'raw, clean …';
-COMMENT ON COLUMN evaluations.task IS 'segmentation, knn, depth or position';
-COMMENT ON COLUMN evaluations.metric IS 'mIoU, aAcc, mAcc (shares); RMSE [m], AbsRel, delta1 …; variance explained, MIC';
+COMMENT ON COLUMN evaluations.task IS 'segmentation, knn, depth, position or discovery';
+COMMENT ON COLUMN evaluations.metric IS 'mIoU, aAcc, mAcc (shares); RMSE [m], AbsRel, delta1 …; variance explained, MIC; CorLoc, whole image';
 COMMENT ON COLUMN evaluations.value IS 'the figure; of several seeds their mean';
 COMMENT ON COLUMN evaluations.low IS 'lower end of its 95 % interval; NULL without one';
 COMMENT ON COLUMN evaluations.high IS 'upper end';

@@ -56,6 +56,7 @@ def test_only_the_place_where_they_meet_imports_dvt() -> None:
         "diagnosing.py",
         "eval.py",
         "evaluating.py",
+        "evaluating_objects.py",
         "evaluating_patches.py",
         "method.py",
         "neighbours.py",
