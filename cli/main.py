@@ -34,6 +34,7 @@ from .tag import tag
 from .train import train
 from .verify import verify
 from .video import video
+from .view import view
 
 __all__ = ["cli", "main"]
 
@@ -76,6 +77,7 @@ for command in (
     diagnose,
     figure,
     video,
+    view,
     eval_,
     bench,
 ):
