@@ -42,10 +42,11 @@ def view(store: str | None, port: int | None, browser: bool, root: str | None, a
     it, or send it.
 
     It answers this machine alone, to whoever has the token in the address, and writes nothing. $FEATSTORE_VIEW_TOKEN
-    is a token of your own, with which addresses stay valid. A store on another machine is viewed there, through a tunnel from
-    yours: ssh -L 8757:127.0.0.1:8757 MACHINE.
+    is a token of your own, with which addresses stay valid. A store on another machine is viewed there, through a tunnel
+    from yours: ssh -L 8757:127.0.0.1:8757 MACHINE.
 
     \b
+    Examples:
       featstore view
       featstore view /data/feature-store --port 9000
     """
