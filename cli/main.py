@@ -28,6 +28,7 @@ from .index import index
 from .ls import ls
 from .manifest import manifest
 from .query import query
+from .report import report
 from .rm import rm
 from .show import show
 from .tag import tag
@@ -78,6 +79,7 @@ for command in (
     figure,
     video,
     view,
+    report,
     eval_,
     bench,
 ):

@@ -15,7 +15,7 @@ from .errors import InputError
 from .panel import SEEN, Column, Panel, Row
 from .sealing import storing, write_bytes
 
-__all__ = ["FORMATS", "check_format", "save_panel"]
+__all__ = ["FORMATS", "Style", "check_format", "colour_map", "save_panel"]
 
 FORMATS = (".png", ".svg", ".pdf")
 TILE, GAP, APART, EDGE = 1.5, 0.06, 0.16, 0.12

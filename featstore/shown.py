@@ -22,7 +22,7 @@ from .query import check_condition, restricted
 from .reading import ShardPool
 from .versions import Version, find_version
 
-__all__ = ["Chosen", "Shown", "choose_images", "choose_sequence"]
+__all__ = ["Chosen", "Entry", "Shown", "choose_images", "choose_sequence"]
 
 DERIVABLE = {"raw", "clean", "artifact"}
 LISTED = 6
@@ -66,14 +66,22 @@ class Chosen:
 
     def __iter__(self) -> Iterator[Shown]:
         """Yield each image. Raises DecodeError, naming the file, for a photograph that cannot be read."""
-        geometry = Geometry.of(self.recipe)
+        for entry, maps in self.maps():
+            yield Shown(entry.image_id, self.photograph(entry), maps)
+
+    def maps(self) -> Iterator[tuple[Entry, dict[str, NDArray[np.float32]]]]:
+        """Yield the maps of each image by variant, and where they lie."""
         shards = list(dict.fromkeys(entry.shard for entry in self.entries))
         pool = ShardPool(shards)
         for entry in self.entries:
-            photograph = read_photograph(entry.photograph)
             reader = pool[shards.index(entry.shard)]
-            maps = {name: reader.read(name, entry.row).astype(np.float32) for name in self.variants}
-            yield Shown(entry.image_id, smaller(geometry.cut(photograph) if geometry else photograph), maps)
+            yield entry, {name: reader.read(name, entry.row).astype(np.float32) for name in self.variants}
+
+    def photograph(self, entry: Entry) -> NDArray[np.uint8]:
+        """Return what the features show of a photograph (h, w, 3), of at most ``PIXELS``; raises as iterating does."""
+        geometry = Geometry.of(self.recipe)
+        photograph = read_photograph(entry.photograph)
+        return smaller(geometry.cut(photograph) if geometry else photograph)
 
     def evenly(self, count: int) -> "Chosen":
         """Return at most ``count`` of the images, evenly from the first to the last."""

@@ -10,7 +10,7 @@ import duckdb
 from .errors import NotInStoreError
 from .query import restricted
 
-__all__ = ["Version", "describe_version", "find_version", "list_versions"]
+__all__ = ["STATISTICS", "Version", "describe_version", "described", "find_version", "list_versions"]
 
 
 STATISTICS: tuple[str, ...] = (
@@ -85,25 +85,28 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
     ``grid`` is [H, W] of its maps, ``fine_grid`` [H', W'] of ``clean_fine`` or None where the recipe gives none.
     """
     with restricted(root) as connection:
-        version = find_version(connection, name)
-        identity, digest = [version.version_id], version.digest
-        recipe, provenance, created = connection.execute(
-            "SELECT recipe, provenance, created_at FROM versions WHERE version_id = ?", identity
-        ).fetchall()[0]
-        cover = connection.execute(
-            "SELECT stored, images, failed FROM coverage WHERE dataset = ? AND backbone = ? AND version = ?",
-            [version.dataset, version.backbone, f"v{version.number}"],
-        ).fetchall()[0]
-        shards = connection.execute(
-            "SELECT path, variants, codec, samples, bytes, grid_height, grid_width FROM shards "
-            "WHERE dataset = ? AND backbone = ? AND digest = ? ORDER BY path",
-            [version.dataset, version.backbone, digest],
-        ).fetchall()
-        failures = connection.execute(
-            "SELECT image_id, step, error FROM failures WHERE digest = ? AND dataset = ? ORDER BY 1",
-            [digest, version.dataset],
-        ).fetchall()
-        quality = quality_of(connection, digest)
+        return described(connection, root, find_version(connection, name))
+
+
+def described(connection: duckdb.DuckDBPyConnection, root: Path, version: Version) -> dict[str, Any]:
+    """Return what ``describe_version`` does, as a restricted connection sees it."""
+    digest = version.digest
+    recipe, provenance, created = connection.execute(
+        "SELECT recipe, provenance, created_at FROM versions WHERE version_id = ?", [version.version_id]
+    ).fetchall()[0]
+    cover = connection.execute(
+        "SELECT stored, images, failed FROM coverage WHERE dataset = ? AND backbone = ? AND version = ?",
+        [version.dataset, version.backbone, f"v{version.number}"],
+    ).fetchall()[0]
+    shards = connection.execute(
+        "SELECT path, variants, codec, samples, bytes, grid_height, grid_width FROM shards "
+        "WHERE dataset = ? AND backbone = ? AND digest = ? ORDER BY path",
+        [version.dataset, version.backbone, digest],
+    ).fetchall()
+    failures = connection.execute(
+        "SELECT image_id, step, error FROM failures WHERE digest = ? AND dataset = ? ORDER BY 1",
+        [digest, version.dataset],
+    ).fetchall()
     decided = json.loads(recipe)
     return {
         "version": version.name,
@@ -120,7 +123,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
         "images": cover[1],
         "failed": cover[2],
         "shards": [dict(zip(SHARD, row, strict=True)) for row in shards],
-        "quality": quality,
+        "quality": quality_of(connection, digest),
         "failures": [dict(zip(("image_id", "step", "error"), row, strict=True)) for row in failures],
         "recipe": decided,
         "provenance": json.loads(provenance),

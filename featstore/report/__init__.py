@@ -1,0 +1,1 @@
+"""A version in one HTML file: what, how, how many, how well, where from."""
