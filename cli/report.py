@@ -16,8 +16,8 @@ __all__ = ["report"]
 @click.command(context_settings={"show_default": True})
 @click.argument("version")
 @click.option(
-    "-o",
     "--output",
+    "-o",
     type=options.Place(local=True),
     metavar="FILE",
     help="Ends in .html.  [default: the version's name, as voc-dinov2_b-v1.html]",
@@ -35,6 +35,7 @@ def report(version: str, output: Path | None, images: int, root: Path, as_json: 
     pictures and loads nothing. No model is run. What it holds of you: the source's path and the command that built it.
 
     \b
+    Examples:
       featstore report voc/dinov2_b/v1
       featstore report voc/dinov2_b/paper --images 8 --output report.html
     """

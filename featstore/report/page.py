@@ -44,6 +44,8 @@ TITLES = {
     "smooth": "smoothness λ",
     "seconds": "seconds an image",
 }
+FEW = 10
+"""Images that a histogram is drawn of at least: of fewer the table tells all."""
 SOFTWARE = ("featstore-dvt", "python", "torch", "timm", "numpy", "pillow", "h5py", "duckdb")
 TOLD = {"git": "Git revision", "device": "Device", "weights_source": "Weights from", "command": "Command"}
 """What of the provenance is software, and what the rest is called."""
@@ -152,8 +154,8 @@ def grids_of(facts: Facts) -> list[tuple[str, int]]:
 def charts_of(facts: Facts) -> list[Histogram]:
     """Return the histogram of each statistic that differs from image to image, what ranks them first."""
     names = sorted(facts.values, key=lambda name: name != facts.ranking)
-    spread = [name for name in names if facts.values[name].min() < facts.values[name].max()]
-    return [make_histogram(TITLES[name], facts.values[name], "images") for name in spread]
+    drawn = [name for name in names if len(facts.values[name]) >= FEW and np.ptp(facts.values[name]) > 0]
+    return [make_histogram(TITLES[name], facts.values[name], "images") for name in drawn]
 
 
 def figures_of(values: Floats) -> tuple[str, ...]:
