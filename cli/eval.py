@@ -47,6 +47,13 @@ Wanted = list[tuple[Version, tuple[str, ...]]]
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="RATE", default=1e-3, help="Learning rate.")
 @click.option("--decay", type=click.FloatRange(0), metavar="WEIGHT", default=1e-4, help="AdamW's weight decay.")
 @click.option(
+    "--gradient",
+    type=click.FloatRange(0),
+    metavar="WEIGHT",
+    default=0.5,
+    help="Of the gradient loss of depth, beside the scale-invariant one; 0.5 is DINOv2's.",
+)
+@click.option(
     "--upsample",
     type=click.IntRange(min=1),
     metavar="N",
@@ -67,6 +74,7 @@ def eval_(
     seeds: int,
     neighbours: int,
     k_patches: int,
+    gradient: float,
     device: str,
     root: Path,
     as_json: bool,
@@ -75,8 +83,9 @@ def eval_(
     """Measure what stored features are worth, versions and variants side by side on the same images.
 
     segmentation: batch normalisation and one linear map, as DINOv2 and DVT evaluate; mIoU, aAcc, mAcc of masks at
-    their own size. knn: labels of patches by nearest neighbours. depth: the linear head on 256 bins; RMSE [m],
-    AbsRel, δ1 to δ3, in Eigen's crop for layout nyu. position: the share of variance that positions explain, and MIC.
+    their own size. knn: labels of patches by nearest neighbours. depth: the linear head on 256 bins, by
+    DINOv2's scale-invariant and gradient losses; RMSE [m], AbsRel, δ1 to δ3, in Eigen's crop for layout nyu. position:
+    the share of variance that positions explain, and MIC.
     discovery: CorLoc, the share of images in which the box that LOST finds overlaps any object's by an IoU above 0.5;
     nothing is trained. LOST takes the features as stored, where its paper takes the last attention's keys. All boxes count,
     difficult and truncated ones too, but for COCO's crowds. "whole image" is the CorLoc of the box around everything.
@@ -104,9 +113,8 @@ def eval_(
     if not as_json:
         trained = f"{plural(len(parts.train), 'image')} to train on ({parts.where[0]}), " if parts.train else ""
         click.echo(f"{task} on {place}: {trained}{len(parts.val)} to judge by ({parts.where[1]})", err=True)
-    make = partial(
-        Job, root, parts=parts, options=head, seeds=seeds, device=place, neighbours=neighbours, k_patches=k_patches
-    )
+    own: dict[str, Any] = {"seeds": seeds, "neighbours": neighbours, "k_patches": k_patches, "gradient": gradient}
+    make = partial(Job, root, parts=parts, options=head, device=place, **own)
     outcomes, lost = measured(task, found, make, as_json)
     report(task, parts, outcomes, as_json)
     for line in lost:
@@ -169,7 +177,7 @@ def images_for(task: str, root: Path, found: Wanted, train_where: str | None, va
 def parameters(task: str, job: Job) -> dict[str, object]:
     """Return what decides a task's figures beside features and images."""
     if task in TRAINS:
-        return asdict(job.options) | {"seeds": job.seeds}
+        return asdict(job.options) | {"seeds": job.seeds} | ({"gradient": job.gradient} if task == "depth" else {})
     own = {"knn": {"neighbours": job.neighbours}, "discovery": {"k_patches": job.k_patches}}
     return dict(own.get(task, {"seeds": job.seeds}))
 

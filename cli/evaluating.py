@@ -41,6 +41,7 @@ class Job:
     device: Any
     neighbours: int
     k_patches: int
+    gradient: float
     advance: Callable[[int], None] = lambda count: None
 
     def data(self, train: bool, **wanted: bool) -> "FeatureDataset":
@@ -101,7 +102,9 @@ def depth(job: Job) -> Outcome:
         name: torch.from_numpy(nearest(depth_of(truth, place), finer(job, truth, place)))
         for place, name in enumerate(truth.image_ids)
     }
-    heads = trained(job, targets, lambda g: dvt.DepthHead(job.version.channels, *DEPTHS, generator=g))
+    heads = trained(
+        job, targets, lambda g: dvt.DepthHead(job.version.channels, *DEPTHS, gradient=job.gradient, generator=g)
+    )
     crop = dvt.EIGEN_CROP if layout_of(job) == "nyu" else None
     found: dict[tuple[str, int], list[Mapping[str, float]]] = {key: [] for key in heads}
     for place, item in judged_items(job):

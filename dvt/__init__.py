@@ -12,13 +12,14 @@ from .confusion import bootstrap, count_pairs
 from .decomposition import Decomposition
 from .denoiser import Denoiser
 from .denoiser_file import read_state
+from .depth_losses import gradient_loss, scale_invariant_loss
 from .diagnosis import Diagnosis, LayerDiagnosis, diagnose, diagnose_maps, spread_blocks
 from .encoding import GridOptions
 from .errors import BackboneError, DenoiserError, DvtError, HubError, SolverError, WeightsError
 from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .framing import RESIZES, centred, inputs_near, nearest_input
-from .heads import ClassHead, DepthHead, HeadOptions, scale_invariant_loss, train_head
+from .heads import ClassHead, DepthHead, HeadOptions, train_head
 from .judging import Figure, MethodResult, Patches, judge, run_method
 from .layers import Layers, at_layers
 from .lost import K_PATCHES, Discovery, connected, find_object
@@ -126,6 +127,7 @@ __all__ = [
     "fit_field",
     "fit_rasa",
     "frequent_places",
+    "gradient_loss",
     "inputs_near",
     "judge",
     "knn_labels",

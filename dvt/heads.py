@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["ClassHead", "DepthHead", "HeadOptions", "scale_invariant_loss", "train_head"]
+from .depth_losses import GRADIENT, gradient_loss, scale_invariant_loss
+
+__all__ = ["ClassHead", "DepthHead", "HeadOptions", "train_head"]
 
 IGNORED = -1
 
@@ -54,7 +56,8 @@ class DepthHead(ClassHead):
     """The same map to 256 bins of depth, and the depth expected over them: features to (N, H, W) [m].
 
     DINOv2's linear depth head after AdaBins: evenly spread bins from ``least`` to ``most`` metres, their weights
-    (ReLU(logit) + 0.1) divided by the sum of all. Bilinear resizing comes before the ReLU.
+    (ReLU(logit) + 0.1) divided by the sum of all. Bilinear resizing comes before the ReLU. ``gradient`` is the weight of
+    the gradient loss.
     """
 
     def __init__(
@@ -63,10 +66,11 @@ class DepthHead(ClassHead):
         least: float = 1e-3,
         most: float = 10.0,
         bins: int = 256,
+        gradient: float = GRADIENT,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(channels, bins, generator)
-        self.least, self.most = least, most
+        self.least, self.most, self.gradient = least, most, gradient
         self.register_buffer("bins", torch.linspace(least, most, bins))
 
     def forward(self, features: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n oh ow"]:
@@ -76,20 +80,10 @@ class DepthHead(ClassHead):
         return depth
 
     def loss(self, given: Float[Tensor, "n h w"], true: Float[Tensor, "n h w"]) -> Float[Tensor, ""]:
-        """Return ``scale_invariant_loss`` over depths truly within (``least``, ``most``)."""
+        """Return scale-invariant and weighted gradient loss over depths truly within (``least``, ``most``)."""
         there = (true > self.least) & (true < self.most)
-        return scale_invariant_loss(given[there], true[there])
-
-
-def scale_invariant_loss(
-    given: Float[Tensor, " n"], true: Float[Tensor, " n"], share: float = 0.85, eps: float = 1e-3
-) -> Float[Tensor, ""]:
-    """Return √(mean d² − share · (mean d)²) of d = log given − log true: Eigen et al. 2014; 0 for fewer than two values."""
-    if len(given) < 2:
-        return given.sum() * 0
-    away = torch.log(given + eps) - torch.log(true + eps)
-    inner = away.square().mean() - share * away.mean().square()
-    return inner.clamp(min=1e-12).sqrt()
+        loss = scale_invariant_loss(given[there], true[there])
+        return loss + self.gradient * gradient_loss(given, true, there) if self.gradient else loss
 
 
 def train_head(head: ClassHead, batches: Iterable[tuple[Tensor, Tensor]], options: HeadOptions) -> float:

@@ -15,6 +15,7 @@ from dvt import (
     JackknifeShare,
     count_pairs,
     depth_scores,
+    gradient_loss,
     over_seeds,
     position_share,
     scale_invariant_loss,
@@ -145,3 +146,61 @@ def test_the_share_of_positions_has_a_jackknifes_interval() -> None:
     error = math.sqrt(11 / 12 * ((without - without.mean()) ** 2).sum())
     half = float(stats.t.ppf(0.975, 11)) * error
     assert (value, low, high) == pytest.approx((position_share(maps), value - half, value + half), abs=1e-5)
+
+
+def by_loops(given: np.ndarray, true: np.ndarray, known: np.ndarray, eps: float) -> float:  # type: ignore[type-arg]
+    """The gradient loss, pair of pixels by pair of pixels."""
+    total = 0.0
+    for stride in (1, 2, 4, 6):
+        steep, count = 0.0, 0
+        for n, row, column in np.ndindex(*known.shape):
+            if row % stride or column % stride or not known[n, row, column]:
+                continue
+            count += 1
+            for far in ((n, row + 2 * stride, column), (n, row, column + 2 * stride)):
+                if far[1] < known.shape[1] and far[2] < known.shape[2] and known[far]:
+                    here = math.log(given[n, row, column] + eps) - math.log(true[n, row, column] + eps)
+                    steep += abs(math.log(given[far] + eps) - math.log(true[far] + eps) - here)
+        total += steep / count
+    return total
+
+
+def test_the_loss_of_gradients_is_that_of_plain_loops() -> None:
+    generator = np.random.default_rng(5)
+    for shape in ((3, 16, 21), (1, 13, 7)):
+        given, true = generator.uniform(0.5, 9, shape), generator.uniform(0.5, 9, shape)
+        known = generator.random(shape) < 0.8
+        true[~known] = 0
+        for eps in (1e-3, 0.1):
+            found = gradient_loss(torch.from_numpy(given), torch.from_numpy(true), torch.from_numpy(known), eps)
+            assert float(found) == pytest.approx(by_loops(given, true, known, eps))
+
+
+def test_the_loss_of_gradients_has_its_closed_forms() -> None:
+    true = torch.rand(2, 24, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
+    known = torch.ones_like(true, dtype=torch.bool)
+    assert float(gradient_loss(3 * true, true, known, eps=0.0)) == pytest.approx(0, abs=1e-12)
+    # Off by a factor e^(row / 100): at stride s pairs down differ by s / 50, and all pixels but the last two rows have one.
+    rows = torch.arange(24, dtype=torch.float64)[:, None]
+    steep = sum(2 * s * 0.01 * (24 // s - 2) / (24 // s) for s in (1, 2, 4, 6))
+    assert float(gradient_loss(true * torch.exp(0.01 * rows), true, known, eps=0.0)) == pytest.approx(steep)
+    nothing = gradient_loss(true, true * 2, torch.zeros_like(known))
+    assert float(nothing) == 0
+    assert float(gradient_loss(true[:, :1, :1], true[:, :1, :1], known[:, :1, :1])) == 0
+
+
+def test_depths_that_are_not_known_teach_nothing() -> None:
+    generator = torch.Generator().manual_seed(6)
+    true = torch.rand(2, 12, 14, generator=generator) * 8 + 0.5
+    hidden = torch.rand(true.shape, generator=generator) < 0.3
+    true[hidden] = 0
+    true[0, 3, 4], hidden[0, 3, 4] = 11, True  # beyond the range
+    given = (torch.rand(true.shape, generator=generator) * 8 + 0.5).requires_grad_()
+    head = DepthHead(4)
+    head.loss(given, true).backward()  # type: ignore[no-untyped-call]
+    assert given.grad is not None
+    assert not given.grad[hidden].any()
+    assert given.grad[~hidden].all()
+    plain = DepthHead(4, gradient=0.0).loss(given.detach(), true)
+    both = plain + 0.5 * gradient_loss(given.detach(), true, ~hidden)
+    assert float(head.loss(given.detach(), true)) == pytest.approx(float(both))
