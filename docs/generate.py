@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from api_page import api_page
 from commands_page import commands_page
 from manifest_page import manifest_page
 
@@ -11,6 +12,7 @@ __all__ = ["COMMAND", "PAGES", "main"]
 COMMAND = "python docs/generate.py"
 FOLDER = Path(__file__).parent
 PAGES: dict[Path, Callable[[], str]] = {
+    FOLDER / "api.md": api_page,
     FOLDER / "commands.md": commands_page,
     FOLDER / "manifest.md": manifest_page,
 }

@@ -26,7 +26,9 @@ __all__ = ["Backbone"]
 
 
 class Backbone:
-    """A timm vision transformer with fixed weights, input size, layer and precision.
+    """A timm vision transformer with fixed weights, input size, layer and precision; ``Backbone.create`` makes one.
+
+    Raises BackboneError for an input size, stride or layer that the model cannot take.
 
     Attributes: ``id`` (alias or timm name), ``timm_name``, ``patch`` and ``stride`` [pixels], ``input_size`` (height, width)
     [pixels], ``grid`` (H, W) [patches], ``width`` C, ``prefix_tokens`` T, ``layer`` (from 0), ``norm``, ``mean`` and ``std``

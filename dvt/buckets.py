@@ -32,7 +32,8 @@ class Buckets:
 
     ``make`` returns what computes with a backbone. Recipe and all that is asked before an image is known are those of
     ``base``, at the backbone's own input size: the recipe lists the inputs and the rule is ``nearest_input``. Images of one
-    call of ``decompose`` are of one grid, as ``grid_for`` tells it beforehand.
+    call of ``decompose`` are of one grid, as ``grid_for`` tells it beforehand. Raises BackboneError where ``base`` gives clean
+    on another grid, too.
     """
 
     def __init__(self, base: Any, make: Callable[[Backbone], Any]) -> None:

@@ -27,7 +27,7 @@ class FieldFit:
     artifact: Float[Tensor, "h w c"]
 
     @property
-    def artifacts(self) -> tuple[Tensor, ...]:
+    def artifacts(self) -> tuple[Float[Tensor, "h w c"], ...]:
         """Return the artifact of every group of views: the field knows one."""
         return (self.artifact,)
 

@@ -21,7 +21,11 @@ __all__ = [
     "position_share",
 ]
 
-MIC_PAIRS, MIC_TOKENS = 16, 1500
+MIC_PAIRS = 16
+"""Pairs of an image and a channel over which ``position_mic`` takes the mean."""
+
+MIC_TOKENS = 1500
+"""Tokens of an image that it looks at, drawn where there are more."""
 
 
 def position_share(features: Float[Tensor, "n h w c"]) -> float:

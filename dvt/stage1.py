@@ -52,7 +52,8 @@ class Stage1Decomposer:
     Unlike the original code, crops are cut from the full-resolution image, features placed at patch centres, and with lstsq
     crops go through the model at an input of their own (``ViewOptions.crop_input``), whose artifact is fitted beside that of
     the whole image; ``ViewOptions.faithful`` and ``FieldOptions.faithful`` do as it did. On a GPU ``memory`` bytes bound how
-    many images are in flight: views of the next run while those before are solved together.
+    many images are in flight: views of the next run while those before are solved together. Raises SolverError for settings
+    that do not go together.
     """
 
     variants: tuple[str, ...] = ("raw", "clean", "artifact", "residual")
@@ -204,7 +205,7 @@ class Stage1Decomposer:
         return [replace(part, stats={**part.stats, "seconds": seconds}) for part in parts]
 
     def fit(self, images: Sequence[Views], features: Sequence[Tensor]) -> list[Fit]:
-        """Fit S and G to the features of every image's views, group by group."""
+        """Fit S and G to the features of every image's views, group by group: for each group (images, views, H, W, C)."""
         groups = []
         for index, (backbone, found) in enumerate(zip(self.backbones, features, strict=True)):
             lines = [self.lines(backbone, views, views.groups[index]) for views in images]
@@ -214,7 +215,7 @@ class Stage1Decomposer:
         return fit_images(groups, self.solver, self.prior, self.views.seed, self.encoding)
 
     def lines(self, backbone: Backbone, views: Views, crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
-        """Return where the rows and columns of the crops' patches lie in the image."""
+        """Return where the rows (crops, H) and columns (crops, W) of the crops' patches lie in the image, in [0, 1]."""
         centres = backbone.centres()
         if self.views.place == "edges":
             centres = (torch.linspace(0, 1, backbone.grid[0]), torch.linspace(0, 1, backbone.grid[1]))

@@ -132,7 +132,7 @@ class StoredDecomposer:
         return (time.perf_counter() - started) / self.batch_size
 
     def prepare(self, image: NDArray[np.uint8], key: str) -> Stored:
-        """Refuse an image: features are cleaned here."""
+        """Refuse an image (h, w, 3): features are cleaned here. Raises DenoiserError."""
         raise DenoiserError("stored features are cleaned here, not images")
 
     def prepare_stored(self, raw: NDArray[np.float16], prefix: NDArray[np.float16] | None) -> Stored:
@@ -145,7 +145,7 @@ class StoredDecomposer:
         return self.collect([self.start(raw, [one[1] for one in prepared])])
 
     def start(self, raw: Float[Tensor, "n h w c"], prefix: Sequence[Tensor | None] | Tensor) -> "Leaving":
-        """Clean a batch on the device and send its maps out, waiting for nothing on a GPU."""
+        """Clean a batch on the device and send its maps, and prefix tokens (T, C), out; on a GPU nothing is waited for."""
         started = time.perf_counter()
         clean = self.clean(raw)
         told = figures_table(raw, clean, self.offset[None])

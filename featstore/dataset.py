@@ -212,7 +212,7 @@ class FeatureDataset(Dataset[dict[str, Any]]):
         return self.crop.part(int(self.epoch), place, self.stored[0].grid(place)) if self.crop else None
 
     def tensor(self, stored: NDArray[np.float16]) -> Tensor:
-        """Return a view of the same memory, or a copy where another dtype was asked for."""
+        """Return stored maps (…, C, H, W) as a view of the same memory, or a copy where another dtype was asked for."""
         tensor = torch.from_numpy(stored)
         return tensor if self.dtype is None else tensor.to(self.dtype)
 

@@ -94,7 +94,7 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
         self.data.set_epoch(epoch)
 
     def places(self, first: int = 0, step: int = 1) -> Iterator[NDArray[np.intp]]:
-        """Give the places of each batch (or sample) that is left of the epoch, of every ``step``-th from ``first`` on."""
+        """Give the places (N,) of each batch (or sample) that is left of the epoch, of every ``step``-th from ``first`` on."""
         self.taken = start = int(self.start)
         if get_worker_info() is None:
             self.start.fill_(0)  # the iteration after this one is a whole epoch again
