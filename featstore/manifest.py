@@ -108,12 +108,11 @@ def schema(connection: duckdb.DuckDBPyConnection, path: Path, catalog: str | Non
 
     ``catalog`` is the name under which it is attached. Raises NewerError where this program does not know that schema yet.
     """
-    query = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND database_name = "
-    place = "current_database()" if catalog is None else f"'{catalog}'"
-    done = 0
-    if connection.execute(query + place).fetchall()[0][0]:
-        table = "schema_migrations" if catalog is None else f"{catalog}.schema_migrations"
+    table = "schema_migrations" if catalog is None else f"{catalog}.schema_migrations"
+    try:  # a look into duckdb_tables() first would take several times as long
         done = int(connection.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchall()[0][0])
+    except duckdb.CatalogException:
+        done = 0
     newest = migrations()[-1][0]
     if done > newest:
         raise NewerError(f"{path} has schema {done}, newer than this featstore knows ({newest}): upgrade featstore")

@@ -8,6 +8,7 @@ from featstore.errors import SourceError
 from featstore.places import as_remote
 
 from .base import Source, require_folder
+from .files import names_in
 
 __all__ = ["Fits", "folders_in", "nearby", "settle", "wrapped"]
 
@@ -19,10 +20,9 @@ LOOKED_INTO = 32
 
 def folders_in(folder: Path) -> list[Path]:
     """Return the sub-folders that are not hidden, by name; none where there is no folder or it may not be listed."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-    except OSError:
-        return []
+    with suppress(SourceError):
+        return [folder / name for name in names_in(folder)[0]]
+    return []
 
 
 def wrapped(folder: Path, fits: Fits) -> bool:

@@ -1,7 +1,9 @@
 """Layouts of other packages: entry points of the group `featstore.sources`, loaded when they are asked for and not before."""
 
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,12 @@ class PlugIn:
 
 def plug_ins() -> list[EntryPoint]:
     """Return what packages offer, by name; nothing is imported."""
+    return offered(tuple(sys.path))
+
+
+@cache
+def offered(path: tuple[str, ...]) -> list[EntryPoint]:
+    """Return what the packages on Python's search path offer."""
     return sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, package_of(entry)))
 
 
