@@ -13,7 +13,7 @@ from .compute import Decomposer
 from .cuts import cut
 from .engines import Engine, LocalEngine
 from .errors import SourceError
-from .manifest import interruptible
+from .manifest import interruptible, reading
 from .notes import keep_notes
 from .places import is_url
 from .plan import Plan, Request, make_plan
@@ -98,9 +98,10 @@ def build_versions(
             provenance = json.dumps(request.environment | request.provenance)
             tallies.append(Tally(*register_version(root, plans[number], part.method, provenance)))
             plans[number] = recover(root, plans[number], request, part, listener)
-        keep_snapshots(root, plans[0].dataset)  # of a data set that an older featstore indexed
-        keep_notes(root, plans[0].dataset)
-        specs = list(cut(root, plans, requests, parts))
+        with reading(root):  # opened once for all three
+            keep_snapshots(root, plans[0].dataset)  # of a data set that an older featstore indexed
+            keep_notes(root, plans[0].dataset)
+            specs = list(cut(root, plans, requests, parts))
         listener.started(sum(len(spec.images) for spec in specs))
         makers = (engine or LocalEngine()).make_shards(specs, decomposer, listener.advanced, listener.said)
         with Committer(root) as committer, closing(makers) as made:
