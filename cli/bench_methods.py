@@ -65,7 +65,8 @@ def methods(
 
     R² is that of crops kept out of stage 1's fit; position the share of the features' variance that positions explain; cosine
     that of raw and clean. Where the data set has masks, its images to train on label the patches of those to validate
-    on (split val or test; else every second image is of those): kNN by mean IoU, a linear map by accuracy, and what
+    on (split val or test; else every second image is of those): kNN by mean IoU of the classes that those truly have
+    (`featstore eval` counts classes wrongly given besides, as mmsegmentation does), a linear map by accuracy, and what
     they are better by than raw, each with the interval that holds 95 % of 1,000 bootstrap draws of the images
     judged. s are seconds an image. Other options of the methods are at their defaults.
 

@@ -82,13 +82,16 @@ def eval_(
 ) -> int:
     """Measure what stored features are worth, versions and variants side by side on the same images.
 
-    segmentation: batch normalisation and one linear map, as DINOv2 and DVT evaluate; mIoU, aAcc, mAcc of masks at
-    their own size. knn: labels of patches by nearest neighbours. depth: the linear head on 256 bins, by
-    DINOv2's scale-invariant and gradient losses; RMSE [m], AbsRel, δ1 to δ3, in Eigen's crop for layout nyu. position:
-    the share of variance that positions explain, and MIC.
-    discovery: CorLoc, the share of images in which the box that LOST finds overlaps any object's by an IoU above 0.5;
-    nothing is trained. LOST takes the features as stored, where its paper takes the last attention's keys. All boxes count,
-    difficult and truncated ones too, but for COCO's crowds. "whole image" is the CorLoc of the box around everything.
+    segmentation: batch normalisation and one linear map, as DINOv2 and DVT evaluate; mIoU (over classes true or given
+    anywhere, as mmsegmentation), aAcc, mAcc of masks at their own size. knn: the same of patches, labelled by nearest
+    neighbours.
+
+    depth: the linear head on 256 bins, by DINOv2's scale-invariant and gradient losses; RMSE [m], AbsRel, δ1 to δ3, in
+    Eigen's crop for layout nyu. position: the share of variance that positions explain, and MIC.
+
+    discovery: CorLoc, the share of images in which the box that LOST finds, untrained, overlaps any object's by an IoU
+    above 0.5. LOST takes the features as stored, its paper the keys of the last attention. Difficult and truncated boxes
+    count, COCO's crowds do not. "whole image" is the CorLoc of a box around everything.
 
     Brackets hold 95 % t-intervals over seeds (what training draws, not which images there are), for knn and discovery
     percentiles of 1,000 bootstrap draws of images, for the share a jackknife's over images. Δ is the difference from the
@@ -108,11 +111,7 @@ def eval_(
 
     found = wanted(root, versions, variants)
     parts = images_for(task, root, found, train_where, val_where)
-    head = dvt.HeadOptions(**settings)
-    place = dvt.choose_device(device)
-    if not as_json:
-        trained = f"{plural(len(parts.train), 'image')} to train on ({parts.where[0]}), " if parts.train else ""
-        click.echo(f"{task} on {place}: {trained}{len(parts.val)} to judge by ({parts.where[1]})", err=True)
+    head, place = dvt.HeadOptions(**settings), dvt.choose_device(device)
     own: dict[str, Any] = {"seeds": seeds, "neighbours": neighbours, "k_patches": k_patches, "gradient": gradient}
     make = partial(Job, root, parts=parts, options=head, device=place, **own)
     outcomes, lost = measured(task, found, make, as_json)
@@ -129,6 +128,8 @@ def measured(
     outcomes: list[tuple[Version, Outcome]] = []
     lost: list[str] = []
     jobs = [make(version=version, variants=names) for version, names in found]
+    if not quiet:
+        announce(task, jobs[0])
     with Progress("evaluating", "image" if task == "discovery" else "fit", quiet=quiet) as progress:
         fits = sum(len(job.variants) for job in jobs) * (jobs[0].seeds if task in TRAINS else 1)
         progress.start(len(jobs[0].parts.val) * len(jobs) if task == "discovery" else fits)
@@ -142,6 +143,13 @@ def measured(
             except StoreError as error:  # hours of training are told all the same
                 lost.append(f"figures of {job.version.name} are not kept: {error}")
     return outcomes, lost
+
+
+def announce(task: str, job: Job) -> None:
+    """Say which images are taken, and where it is computed."""
+    parts = job.parts
+    trained = f"{plural(len(parts.train), 'image')} to train on ({parts.where[0]}), " if parts.train else ""
+    click.echo(f"{task} on {job.device}: {trained}{len(parts.val)} to judge by ({parts.where[1]})", err=True)
 
 
 def wanted(root: Path, names: tuple[str, ...], variants: tuple[str, ...]) -> Wanted:
