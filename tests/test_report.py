@@ -25,7 +25,7 @@ from featstore.plan import Request
 from featstore.query import restricted
 from featstore.report.histogram import make_histogram
 from featstore.report.page import write_report
-from featstore.report.wording import METHODS
+from featstore.report.wording import METHODS, recipe_words
 from featstore.versions import find_version
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -229,7 +229,7 @@ def test_names_and_messages_stay_text(root: Path, page: Page) -> None:
     names = [text for text in page.texts("strong") if HOSTILE in text]
     shown = {row[0] for row in ends(root, 2)}
     assert len(names) == (f"dogs/{HOSTILE}" in shown)
-    assert any(f"--note '{ERROR}'" in text for text in page.texts("pre"))
+    assert f"--note '{ERROR}'" in " ".join(page.texts("span"))
 
 
 def test_a_hostile_name_among_the_pictures(root: Path, tmp_path: Path) -> None:
@@ -425,3 +425,31 @@ def test_every_method_of_a_recipe_has_its_words() -> None:
     assert set(METHODS) == set(names)
     for name, words in METHODS.items():
         assert len(words({"name": name})) > 20
+
+
+def test_a_denoiser_tells_what_it_was_trained_on() -> None:
+    row = {"name": "d2", "dataset": "voc", "images": 1200, "trained_on": "v1", "heldout_images": 60}
+    told = {"recipe": {"method": {"name": "stage2"}}, "grid": (4, 4), "channels": 8, "fine_grid": None}
+    told |= {"prefix_tokens": 0, "provenance": {}}
+    words = dict(recipe_words(told, ["raw"], [row | {"cosine": 0.95, "raw_cosine": 0.9}]))
+    assert "d2 of voc, trained on 1,200 images of v1" in words["Denoiser"]
+    assert "60 images held out" in words["Denoiser"]
+    assert "0.950 (raw: 0.900)" in words["Denoiser"]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_is_told_from_its_ground_by_light_and_by_dark(page: Page) -> None:
+    themes = re.findall(r":root \{([^}]*--page[^}]*)\}", "".join(page.texts("style")))
+    assert len(themes) == 2
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", theme))
+        for text in ("text", "muted", "accent", "bad"):
+            for ground in ("page", "soft", "alert"):
+                low, high = sorted((luminance(colours[text]), luminance(colours[ground])))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)

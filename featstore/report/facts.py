@@ -71,6 +71,12 @@ SAMPLED = f"""
     SELECT image_id FROM (SELECT image_id, row_number() OVER (ORDER BY image_id) - 1 AS n FROM {STORED})
     WHERE list_contains($places, n) ORDER BY image_id
 """
+DENOISERS = """
+    SELECT n.dataset, 'd' || n.number AS name, 'v' || v.number AS trained_on, n.images, n.heldout_images, n.cosine,
+           n.raw_cosine FROM denoisers n LEFT JOIN versions v
+           ON v.dataset = n.dataset AND v.backbone = n.backbone AND v.digest = n.trained_on
+    WHERE n.digest = $denoiser ORDER BY n.dataset, n.backbone, n.number LIMIT 1
+"""
 COMMENTS = """
     SELECT column_name, comment FROM duckdb_columns()
     WHERE database_name = 'manifest' AND table_name = 'features' AND comment IS NOT NULL
@@ -90,6 +96,8 @@ class Facts:
     builds: list[Row]
     evaluations: list[Row]
     problems: list[Row]
+    denoisers: list[Row]
+    """The one that the recipe names, where the store knows it."""
     values: dict[str, NDArray[np.float64]]
     meanings: dict[str, str]
     sample: tuple[str, ...]
@@ -115,6 +123,11 @@ class Facts:
     def codecs(self) -> list[str]:
         """Return how shards are packed, where they are."""
         return sorted({shard["codec"] for shard in self.shards} - {NONE})
+
+    @property
+    def judged(self) -> bool:
+        """Whether a build has judged the images."""
+        return bool({"heldout_r2", "heldout_cos"} & self.values.keys())
 
     def median(self, statistic: str) -> float:
         """Return the median of a statistic over the images."""
@@ -145,6 +158,7 @@ def read_facts(root: Path, name: str, rankings: Sequence[str], pictures: int) ->
             answer(connection, BUILDS, own | {"backbone": version.backbone, "digest": version.digest}),
             [row | {"settings": json.loads(row["settings"])} for row in answer(connection, EVALUATIONS, key)],
             answer(connection, PROBLEMS, own),
+            answer(connection, DENOISERS, {"denoiser": told["recipe"].get("method", {}).get("denoiser")}),
             values,
             {row["column_name"]: row["comment"] for row in answer(connection, COMMENTS, {})},
             tuple(row["image_id"] for row in answer(connection, SAMPLED, key | {"places": places})),

@@ -12,7 +12,12 @@ from .facts import GRIDDED, Facts
 from .histogram import number
 from .pictures import Bar, Picture, make_pictures
 
-__all__ = ["Group", "make_gallery"]
+__all__ = ["RANKINGS", "Group", "make_gallery"]
+
+QUALITY = "Worst and best images", "The worst", "The best", "From the worst to the best"
+CHANGE = "Images changed most and least", "Changed most", "Changed least", "From the most changed to the least"
+RANKINGS = {"heldout_r2": QUALITY, "heldout_cos": QUALITY, "cos_raw_clean": CHANGE}
+"""Headings by the statistic that ranks from the smallest, the first that a version has: of all, of each end, of few images."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,12 @@ def make_gallery(root: Path, facts: Facts, count: int) -> tuple[list[Group], lis
         return [], []
     pictures, bars = make_pictures(choose_images(root, facts.version.name, names, GRIDDED, None, len(names)))
     shown = [(pictures[name], number(ranked[name]) if ranked else "") for name in names]
-    if not ranked:
+    if not facts.ranking:
         return [Group("", tuple(shown))], bars
+    _, first, last, few = RANKINGS[facts.ranking]
     if len(shown) < 2 * count:
-        return [Group("From the worst to the best", tuple(shown))], bars
-    return [Group("The worst", tuple(shown[:count])), Group("The best", tuple(shown[: -count - 1 : -1]))], bars
+        return [Group(few, tuple(shown))], bars
+    return [Group(first, tuple(shown[:count])), Group(last, tuple(shown[: -count - 1 : -1]))], bars
 
 
 def spread(names: Sequence[str], count: int) -> tuple[str, ...]:

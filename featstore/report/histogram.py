@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Bar", "Histogram", "make_histogram"]
 
 WIDTH, HEIGHT = 320, 150
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 8, 22
+LEFT, RIGHT, TOP, BOTTOM = 48, 16, 8, 22
 FEWEST, MOST = 12, 40
 """Bins; between them as many as twice the cube root of how many values there are (Rice's rule)."""
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from featstore.sealing import storing, write_text
 
 from .evaluated import make_tables
 from .facts import Facts, read_facts
-from .gallery import make_gallery
+from .gallery import RANKINGS, make_gallery
 from .histogram import Histogram, make_histogram, number
 from .norms import measure_norms
 from .wording import recipe_words
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Report", "write_report"]
 
 ENDINGS = (".html", ".htm")
-RANKINGS = ("heldout_r2", "heldout_cos", "cos_raw_clean")
-"""Statistics that tell good images from bad; the first that a version has ranks them."""
 TITLES = {
     "norm_min": "smallest raw norm",
     "norm_median": "median raw norm",
@@ -75,7 +73,7 @@ def write_report(
     """
     if output is not None:
         check_format(output, ENDINGS)
-    facts = read_facts(root, name, RANKINGS, images)
+    facts = read_facts(root, name, tuple(RANKINGS), images)
     output = output or Path(facts.version.name.replace("/", "-") + ENDINGS[0])
     norms, sampled = measure_norms(root, facts)
     groups, bars = make_gallery(root, facts, images)
@@ -120,7 +118,7 @@ def told(facts: Facts, now: datetime) -> dict[str, Any]:
         "variants": variants,
         "bytes": sum(shard["bytes"] for shard in facts.shards),
         "grids": grids_of(facts),
-        "words": recipe_words(facts.told, variants),
+        "words": recipe_words(facts.told, variants, facts.denoisers),
         "recipe": json_text(facts.told["recipe"]),
         "software": [(name, provenance[name]) for name in SOFTWARE if name in provenance],
         "provenance": [
@@ -128,6 +126,7 @@ def told(facts: Facts, now: datetime) -> dict[str, Any]:
         ],
         "again": provenance.get("reproduce"),
         "titles": TITLES,
+        "heading": RANKINGS[facts.ranking][0] if facts.ranking else "Pictures",
         "charts": charts_of(facts),
         "statistics": [(name, figures_of(values)) for name, values in facts.values.items()],
         "tables": make_tables(facts.evaluations),

@@ -1,16 +1,16 @@
 """A recipe in plain words: what was shown to which model, and what was made of its features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["recipe_words"]
+__all__ = ["METHODS", "recipe_words"]
 
 Words = list[tuple[str, str]]
 """What a line is about, and what it says."""
 DIGITS = 12
 
 
-def recipe_words(told: Mapping[str, Any], variants: list[str]) -> Words:
+def recipe_words(told: Mapping[str, Any], variants: Sequence[str], denoisers: Sequence[Mapping[str, Any]]) -> Words:
     """Return the recipe of a version that ``describe_version`` tells of, in lines; what a recipe does not say is left out."""
     recipe = told["recipe"]
     backbone, method = recipe.get("backbone", {}), recipe.get("method", {})
@@ -21,6 +21,7 @@ def recipe_words(told: Mapping[str, Any], variants: list[str]) -> Words:
         ("Weights", weights_words(backbone, told["provenance"])),
         ("Input", input_words(backbone)),
         ("Method", METHODS.get(str(method.get("name")), other_words)(method)),
+        *(("Denoiser", denoiser_words(row)) for row in denoisers),
         ("Known beforehand", prior_words(method)),
         ("Stored", f"{', '.join(variants)} as {kept}: {near(backbone)}{shape} (rows × columns × channels)"),
         ("Fine grid", "clean_fine on {}×{} points".format(*told["fine_grid"]) if told["fine_grid"] else ""),
@@ -105,6 +106,16 @@ def stage2_words(method: Mapping[str, Any]) -> str:
     return (
         f"stage 2 of Denoising Vision Transformers: a trained denoiser{digest} cleans raw features in one forward pass"
     )
+
+
+def denoiser_words(row: Mapping[str, Any]) -> str:
+    """Return what a denoiser was trained on, and how well it does on images that it has not seen."""
+    source = f" of {row['trained_on']}" if row["trained_on"] else ""
+    words = f"{row['name']} of {row['dataset']}, trained on {row['images']:,} images{source}"
+    if row["cosine"] is None:
+        return words
+    raw = f" (raw: {row['raw_cosine']:.3f})" if row["raw_cosine"] is not None else ""
+    return f"{words}; on {row['heldout_images']:,} images held out, its cosine to stage 1's clean is {row['cosine']:.3f}{raw}"
 
 
 def shift_words(method: Mapping[str, Any]) -> str:
