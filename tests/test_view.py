@@ -295,7 +295,9 @@ def test_wrong_names_are_told_in_a_line(ask: Ask) -> None:
         answer = ask("/api/images", **given)
         assert 400 <= answer.status_code < 500
         assert said in answer.json["error"]
-    assert "is not stored" in ask("/api/features", **PETS, image="cats/001.png", variant="prefix_tokens").json["error"]
+    for path in ("features", "map"):
+        answer = ask(f"/api/{path}", **PETS, image="cats/001.png", variant="prefix_tokens", kind="pca")
+        assert (answer.status_code, "is not stored" in answer.json["error"]) == (404, True)
 
 
 def test_a_photograph_that_has_gone_does_not_end_the_page(readable: Path, tmp_path: Path) -> None:
@@ -323,6 +325,8 @@ def test_the_command_serves_until_it_is_interrupted(readable: Path, monkeypatch:
         assert said["url"] == f"http://127.0.0.1:{said['port']}/?token=0123456789abcdef"
         with urlopen(said["url"].replace("/?", "/api/store?")) as answer:
             assert json.load(answer)["root"] == str(readable)
+        with urlopen(said["url"].replace("/?", "/api/images?dataset=pets&version=fake/v1&")) as answer:
+            assert json.load(answer)["count"] == 10
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "stopped\n")

@@ -35,7 +35,7 @@ def store_of(root: Path) -> dict[str, Any]:
         held = frozenset().union(*(had(variants) for variants in kept or ()))
         version = {"name": f"{backbone}/v{number}", "tag": tag, "method": method, "digest": digest[:12]}
         version |= {"channels": channels, "variants": [name for name in VARIANTS if name in held]}
-        version |= {"created": str(created)[:16], "input": json.loads(recipe).get("backbone", {}).get("input")}
+        version |= {"created": str(created), "input": json.loads(recipe).get("backbone", {}).get("input")}
         found.setdefault(dataset, []).append(version)
     keys = ("dataset", "layout", "source", "images")
     datasets = [dict(zip(keys, row, strict=True)) | {"versions": found.get(row[0], [])} for row in sets]
@@ -48,7 +48,7 @@ def columns_of(root: Path) -> list[dict[str, str]]:
     return [
         {"name": column, "type": kind, "meaning": meaning}
         for table, column, kind, meaning in rows
-        if table == "stored" and column
+        if table == "stored" and column and not column.startswith(("checksum_", "shard"))
     ]
 
 

@@ -59,7 +59,7 @@ class Listing:
 
     def page(self, number: int, size: int) -> list[dict[str, Any]]:
         """Return the images of a page, from 0."""
-        return self.rows("n >= ? AND n < ? ORDER BY n", [number * size, (number + 1) * size])
+        return self.rows("rowid >= ? AND rowid < ? ORDER BY rowid", [number * size, (number + 1) * size])
 
     def find(self, image_id: str) -> dict[str, Any]:
         """Return an image's row; raises NotInStoreError."""
@@ -72,7 +72,7 @@ class Listing:
     def rows(self, condition: str, given: list[Any]) -> list[dict[str, Any]]:
         """Return rows as dicts."""
         with self.lock:
-            rows = self.connection.execute(f"SELECT * FROM found WHERE {condition}", given).fetchall()
+            rows = self.connection.execute(f"SELECT rowid, * FROM found WHERE {condition}", given).fetchall()
         return [dict(zip(("n", *self.columns), row, strict=True)) for row in rows]
 
 
@@ -92,6 +92,14 @@ class Listings:
                 status = require(self.root).stat()
                 self.looked, self.last = time.monotonic(), (status.st_mtime_ns, status.st_size)
             return self.last
+
+    def close(self) -> None:
+        """Close all that are kept."""
+        with self.lock:
+            for promise in self.kept.values():
+                if promise.done() and promise.exception() is None:
+                    promise.result().opened.close()
+            self.kept.clear()
 
     def get(self, asked: Asked) -> Listing:
         """Return a listing. Raises NotInStoreError for an unknown data set or version, QueryError, InputError, LockedError."""
@@ -125,8 +133,8 @@ def make_listing(root: Path, asked: Asked) -> Listing:
         order = order_of(asked.sort, present)
         found_by(
             connection,
-            f"CREATE TEMP TABLE found AS SELECT row_number() OVER (ORDER BY {order}) - 1 AS n, {', '.join(columns)} "
-            f"FROM {table} AS {'images' if version is None else 'stored'} WHERE ({condition}\n)",
+            f"CREATE TEMP TABLE found AS SELECT {', '.join(columns)} FROM {table} "
+            f"AS {'images' if version is None else 'stored'} WHERE ({condition}\n) ORDER BY {order}",
         )
         source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
         identity = [] if version is None else [version.version_id]

@@ -49,17 +49,17 @@ class Maps:
 
     def colours(self, listing: Listing, row: dict[str, Any], variant: str, beside: Listing | None) -> NDArray[np.uint8]:
         """Return principal components (H, W, 3) as colours; ``beside`` is shown next to it, in one basis where it can be."""
+        values = self.read(row, variant).astype(np.float32)
         key, tokens = self.group(listing, variant, beside)
-        shades = self.meaning(("pca", *key), lambda: fit_colours([tokens()[:, None]]))
-        return shades(self.read(row, variant).astype(np.float32))
+        return self.meaning(("pca", *key), lambda: fit_colours([tokens()[:, None]]))(values)
 
     def clusters(
         self, listing: Listing, row: dict[str, Any], variant: str, beside: Listing | None, count: int
     ) -> NDArray[np.uint8]:
         """Return the number (H, W) of each feature's cluster by k-means."""
+        values = self.read(row, variant).astype(np.float32)
         key, tokens = self.group(listing, variant, beside)
-        centres = self.meaning(("kmeans", count, *key), lambda: cluster(tokens(), count))
-        return nearest(self.read(row, variant).astype(np.float32), centres).astype(np.uint8)
+        return nearest(values, self.meaning(("kmeans", count, *key), lambda: cluster(tokens(), count))).astype(np.uint8)
 
     def group(
         self, listing: Listing, variant: str, beside: Listing | None

@@ -58,6 +58,7 @@ def listening(root: Path, port: int | None = None) -> Iterator[Viewer]:
             yield Viewer(server, taken, f"http://{HOST}:{taken}/?token={token}")
         finally:
             server.server_close()
+            application.listings.close()
 
 
 @contextmanager

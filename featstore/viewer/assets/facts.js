@@ -1,6 +1,5 @@
 // What the manifest knows of the open image.
 
-import { json } from "./api.js";
 import { at, make } from "./dom.js";
 
 const NAMES = {
@@ -9,11 +8,11 @@ const NAMES = {
   residual_share: "residual's share of variance", seconds: "seconds to compute", smooth: "smoothing",
 };
 
-export async function facts({ dataset, version, image }, sides) {
+// Show them; `known` holds by version what the server said of the image.
+export function showFacts(known) {
   const found = new Map();
-  for (const name of new Set([version, ...sides.map((side) => side.version)])) {
-    const { image: own } = await json("image", { dataset, version: name, image }).catch(() => ({ image: {} }));
-    for (const [key, value] of Object.entries(own)) {
+  for (const [name, { image }] of known) {
+    for (const [key, value] of Object.entries(image ?? {})) {
       if (["image_id", "width", "height"].includes(key)) continue;
       const said = typeof value === "number" ? Number(value.toPrecision(4)) : value;
       const here = found.get(key) ?? new Map();

@@ -10,14 +10,18 @@ const NOTES = {
   parts: "Three principal components as red, green and blue, in a basis of its own, the same for all images of the version.",
 };
 
+const FREE = "A click holds the patch; pointing then reads values.";
+const HELD = "Held: pointing reads values; a click on it, or Esc, lets it go.";
+
 let before = "";
 
-export function drawLegend(panels, range, change) {
+export function drawLegend(panels, range, held, change) {
   const kinds = [...new Set(panels.map(({ kind }) => kind))].filter((kind) => kind !== "photo");
-  const key = JSON.stringify([kinds, range, state.mode, state.clusters]);
+  const key = JSON.stringify([kinds, range, held, state.mode, state.clusters]);
   if (key === before) return;
   before = key;
   at("legend").replaceChildren(...kinds.flatMap((kind) => part(kind, range, change)));
+  if (kinds.includes("similarity")) at("legend").append(make("span", { textContent: held ? HELD : FREE }));
 }
 
 function part(kind, range, change) {

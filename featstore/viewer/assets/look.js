@@ -3,6 +3,7 @@
 import { array, json, mask } from "./api.js";
 import { drawColours, drawLabels, drawNumbers, table } from "./colours.js";
 import { at, complain, fill, make } from "./dom.js";
+import { showFacts } from "./facts.js";
 import { drawLegend } from "./legend.js";
 import { cosines, decode, extent, text } from "./numbers.js";
 import { Panel } from "./panel.js";
@@ -35,7 +36,8 @@ function wanted(versions) {
   const both = sides(versions);
   if (state.mode !== "artifact" && state.mode !== "residual") return both.map((each) => ({ ...each, kind: state.mode }));
   const first = both.filter(({ version }, n) => both.findIndex((other) => other.version === version) === n);
-  return first.flatMap((each) => ["pca", "norm"].map((kind) => ({ ...each, kind, variant: state.mode })));
+  const having = first.filter(({ version }) => versions.find(({ name }) => name === version)?.variants.includes(state.mode));
+  return (having.length ? having : first.slice(0, 1)).flatMap((each) => ["pca", "norm"].map((kind) => ({ ...each, kind, variant: state.mode })));
 }
 
 function heading(each, versions) {
@@ -57,19 +59,18 @@ export async function look(versions) {
   const mine = ++asked;
   const { dataset, image } = state;
   const all = wanted(versions);
-  const names = all.length ? all.map(({ version }) => version) : [""];
+  const names = [...new Set([state.version, ...all.map(({ version }) => version)])];
   at("panels").setAttribute("aria-busy", "true");
   try {
-    const facts = new Map();
-    for (const name of new Set([state.version, ...names])) {
-      facts.set(name, await json("image", { dataset, version: name, image }).catch((error) => ({ error })));
-    }
+    const said = names.map((version) => json("image", { dataset, version, image }).catch((error) => ({ error })));
+    const facts = new Map((await Promise.all(said)).map((each, n) => [names[n], each]));
     const own = facts.get(state.version);
     if (own.error) throw own.error;
     const loaded = await Promise.all(all.map((each) => load(each, all, facts.get(each.version))));
     if (mine !== asked) return;
     complain(null);
     build(all.map((each, n) => ({ ...each, ...loaded[n], facts: facts.get(each.version) })), own, versions);
+    showFacts(facts);
   } catch (error) {
     if (mine !== asked) return;
     complain(error);
@@ -109,7 +110,7 @@ function build(all, own, versions) {
     const panel = new Panel({ ...each, heading: heading(each, versions), label, place, aspect, picture });
     panel.size = each.features ?? null;
     Object.assign(panel, { features: each.features, made: each.made });
-    if (each.error) panel.map.append(make("p", { className: "missing", textContent: each.error.message }));
+    if (each.error) panel.map.replaceChildren(make("p", { className: "missing", textContent: each.error.message }));
     return panel;
   };
   const title = make("span", { className: "title", textContent: `${width} × ${height}` });
@@ -127,6 +128,7 @@ function build(all, own, versions) {
   const middle = first && { side: first.side, row: first.features.height >> 1, column: first.features.width >> 1 };
   hovered = hovered && fits(hovered) ? hovered : middle;
   pointed = null;
+  at("switches").querySelector("[value=mask]").disabled = !own.mask;
   showMask(own);
   draw();
 }
@@ -171,7 +173,7 @@ export function draw() {
     panel.element.classList.toggle("pinned", pinned() !== null);
   }
   panels[0]?.rule(state.grid);
-  drawLegend(panels, range, change);
+  drawLegend(panels, range, pinned() !== null, change);
   point();
 }
 

@@ -4,7 +4,6 @@ import { json } from "./api.js";
 import * as browse from "./browse.js";
 import { load as loadColours } from "./colours.js";
 import { at, complain, fill, make, upright } from "./dom.js";
-import { facts } from "./facts.js";
 import { listen } from "./keys.js";
 import * as look from "./look.js";
 import { MODES, format, parse, state } from "./state.js";
@@ -13,8 +12,9 @@ const LISTED = ["dataset", "version", "where", "sort", "page"];
 const LOOKED = ["dataset", "version", "image", "mode", "a", "b", "clusters", "mask"];
 const LABELS = ["Similarity", "PCA", "Clusters", "Norm", "Artifact", "Residual"];
 const SWITCHES = [
-  ["over", "over", "Over the photograph (o)"], ["grid", "on", "Patch grid (g)"], ["mask", "on", "Labels (m)"],
-  ["range", "fitted", "Fitted colours (r)"],
+  ["over", "over", "Overlay", "maps over the photograph (o)"], ["grid", "on", "Grid", "patch grid on the photograph (g)"],
+  ["mask", "on", "Labels", "labels on the photograph (m)"],
+  ["range", "fitted", "Stretch", "colours from the smallest to the largest value (r)"],
 ];
 
 let store = { datasets: [], sorts: [] };
@@ -34,8 +34,9 @@ export function change(changes, push = false) {
 async function show(first = false) {
   const next = parse(location.hash);
   next.dataset = store.datasets.some((each) => each.dataset === next.dataset) ? next.dataset : store.datasets[0]?.dataset ?? "";
-  const names = store.datasets.find((each) => each.dataset === next.dataset)?.versions.map(({ name }) => name) ?? [];
-  if (!next.version) next.version = names.at(-1) ?? "none";
+  const built = store.datasets.find((each) => each.dataset === next.dataset)?.versions ?? [];
+  const newest = [...built].sort((one, other) => (one.created < other.created ? 1 : -1))[0];
+  if (!next.version) next.version = newest?.name ?? "none";
   const differs = (name) => first || next[name] !== state[name];
   const [listed, looked] = [LISTED.some(differs), LOOKED.some(differs)];
   Object.assign(state, next);
@@ -44,7 +45,6 @@ async function show(first = false) {
   browse.mark();
   if (looked && state.image) {
     await look.look(versions());
-    facts(state, look.sides(versions()));
     ahead();
   } else if (state.image) {
     look.draw();
@@ -71,7 +71,9 @@ function controls() {
   at("where").value = state.where;
   const sorts = store.sorts.flatMap((name) => [[name, name], [`-${name}`, `${name}, largest first`]]);
   fill(at("sort"), [["", "image_id"], ...sorts.slice(1)], state.sort);
-  for (const button of at("modes").children) button.setAttribute("aria-pressed", String(button.value === state.mode));
+  for (const button of at("modes").children) {
+    Object.assign(button, { ariaPressed: String(button.value === state.mode), disabled: state.version === "none" });
+  }
   for (const button of at("switches").children) button.setAttribute("aria-pressed", String(Boolean(state[button.value])));
 }
 
@@ -117,9 +119,10 @@ function wire() {
   at("columns").addEventListener("click", columns);
   at("modes").append(...MODES.map((mode, n) => make("button", { type: "button", value: mode, textContent: LABELS[n], title: `key ${n + 1}` })));
   at("modes").addEventListener("click", (event) => event.target.value && change({ mode: event.target.value }));
-  at("switches").append(...SWITCHES.map(([name, , said]) => make("button", { type: "button", value: name, textContent: said })));
+  at("switches").append(...SWITCHES.map(([name, , text, title]) => make("button", { type: "button", value: name, textContent: text, title })));
   at("switches").addEventListener("click", (event) => event.target.value && toggle(event.target.value));
   window.addEventListener("popstate", () => show());
+  window.addEventListener("unhandledrejection", (event) => complain(event.reason));
   listen({ change, step, turn, toggle });
 }
 
