@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import tomllib
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,6 +29,7 @@ from featstore.report.page import write_report
 from featstore.report.wording import METHODS, recipe_words
 from featstore.versions import find_version
 
+REPOSITORY = Path(__file__).parents[1]
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 OURS = {
     *(
@@ -395,6 +397,7 @@ def test_photographs_that_are_gone_are_told(root: Path, tmp_path: Path) -> None:
     finally:
         (root.parent / "away").rename(root.parent / "pets")
     page = Page(tmp_path / "gone.html")
+    assert told.lost == told.pictures
     assert len(told.pictures) == 2
     assert sum("the photograph cannot be read" in text for text in page.texts("span")) == 2
     assert sum(a.get("alt", "").startswith("grey:") for _, a in page.tags) == 2
@@ -420,7 +423,7 @@ def test_the_command_names_its_file_and_refuses_in_one_line(
 
 
 def test_every_method_of_a_recipe_has_its_words() -> None:
-    schema = json.loads((Path(__file__).parents[1] / "schemas" / "recipe.schema.json").read_text())
+    schema = json.loads((REPOSITORY / "schemas" / "recipe.schema.json").read_text())
     names = schema["properties"]["method"]["properties"]["name"]["enum"]
     assert set(METHODS) == set(names)
     for name, words in METHODS.items():
@@ -453,3 +456,18 @@ def test_text_is_told_from_its_ground_by_light_and_by_dark(page: Page) -> None:
             for ground in ("page", "soft", "alert"):
                 low, high = sorted((luminance(colours[text]), luminance(colours[ground])))
                 assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+
+
+def test_a_wheel_has_every_file_that_is_no_module() -> None:
+    tool = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = tool["package-data"]
+    for package in ("featstore", "featstore.report"):
+        folder = REPOSITORY.joinpath(*package.split("."))
+        assert package in tool["packages"]
+        taken = {path for pattern in patterns[package] for path in folder.glob(pattern)}
+        inner = [
+            folder / name.removeprefix(f"{package}.") for name in tool["packages"] if name.startswith(f"{package}.")
+        ]
+        files = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        own = {path for path in files if not any(path.is_relative_to(other) for other in inner)}
+        assert {path for path in own if path.suffix != ".py"} == taken

@@ -54,12 +54,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Report:
-    """What was written; ``pictures`` are images shown."""
+    """What was written; ``pictures`` are images shown, ``lost`` those of them whose photographs cannot be read."""
 
     version: str
     output: str
     bytes: int
     pictures: list[str]
+    lost: list[str]
 
 
 def write_report(
@@ -86,8 +87,9 @@ def write_report(
     text = template().render(context)
     with storing(output):
         write_text(output, text)
-    shown = [picture.image_id for group in groups for picture, _ in group.pictures]
-    return Report(facts.version.name, str(output), len(text.encode()), shown)
+    shown = [picture for group in groups for picture, _ in group.pictures]
+    names, lost = ([one.image_id for one in some] for some in (shown, [one for one in shown if one.lost]))
+    return Report(facts.version.name, str(output), len(text.encode()), names, lost)
 
 
 @cache
