@@ -166,20 +166,18 @@ def test_depth_is_metres_and_planted_depth_is_found(tmp_path: Path) -> None:
     assert found["rooms/mean/v1", "delta3"]["value"] > 0.9
 
 
-def test_the_readmes_head_by_hand_runs(
+def test_the_tutorials_head_by_hand_runs(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
     (example,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "cross_entropy" in one]
     assert example.count("\n") <= 40
     monkeypatch.setenv("FEATSTORE_ROOT", str(root))
-    example = example.replace("voc/dinov2_b", "voc/mean/v1").replace('("raw", "clean")', '("raw",)')
-    exec(
-        compile(example.replace("lr=1e-3", "lr=0.1").replace("range(5)", "range(60)"), "README.md", "exec"),
-        {"__name__": "example"},
-    )
-    variant, name, value = capsys.readouterr().out.split()
-    assert (variant, name) == ("raw", "mIoU")
+    example = example.replace("collages/dinov2_s/v1", "voc/mean/v1").replace('("raw", "clean")', '("raw",)')
+    example = example.replace("CLASSES, EPOCHS = 6, 20", "CLASSES, EPOCHS = 21, 60").replace("lr=1e-3", "lr=0.1")
+    exec(compile(example, "tutorial.md", "exec"), {"__name__": "example"})
+    variant, *name, value = capsys.readouterr().out.split()
+    assert [variant, *name] == ["raw:", "mean", "IoU"]
     assert float(value) > 0.8
 
 
