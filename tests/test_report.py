@@ -24,6 +24,7 @@ from featstore.evaluations import Figure, keep_evaluations
 from featstore.index import index_dataset
 from featstore.plan import Request
 from featstore.query import restricted
+from featstore.report.evaluated import make_tables
 from featstore.report.histogram import make_histogram
 from featstore.report.page import write_report
 from featstore.report.wording import METHODS, recipe_words
@@ -181,7 +182,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Figure("raw", "mIoU", 0.5, 0.4, 0.6, "seeds (t)", 3),
         Figure("raw", "aAcc", 0.9, float("nan"), float("nan"), None),
     ]
-    keep_evaluations(root, version, "segmentation", figures, {"steps": 500, "images": "0f"}, (7, 3))
+    settings = {"steps": 500, "images": "0f"}
+    keep_evaluations(root, version, "segmentation", figures, settings, (7, 3))
+    with restricted(root) as connection:
+        raw = find_version(connection, "pets/fake/v2")
+    keep_evaluations(
+        root, raw, "segmentation", [Figure("raw", "mIoU", 0.25, 0.2, 0.3, "seeds (t)", 3)], settings, (7, 3)
+    )
+    other = [Figure("raw", "mIoU", 0.9, 0.8, 1.0, "seeds (t)", 3)]
+    keep_evaluations(root, raw, "segmentation", other, settings | {"images": "1e"}, (7, 3))
     keep_evaluations(
         root, version, "depth", [Figure("raw", "RMSE", 0.5, 0.4, 0.6, "seeds (t)", 3)], {"steps": 9}, (7, 3)
     )
@@ -356,7 +365,8 @@ def test_evaluations_with_intervals_and_differences(page: Page) -> None:
     assert tables[1][0] == ["variant", "mIoU ↑", "aAcc ↑"]
     assert tables[1][1] == ["raw", "0.500 [0.400, 0.600]", "0.900"]
     assert tables[1][2] == ["clean", "0.750 [0.700, 0.800]", "–"]
-    assert tables[1][3] == ["clean − raw", "+0.250", "–"]
+    assert tables[1][3:] == [["v2 raw", "0.250 [0.200, 0.300]", "–"], ["clean − raw", "+0.250", "–"]]
+    assert len(tables) == 2  # the same task on other images is not beside them
     assert any("7 images to learn from, 3 images to judge by, 3 seeds" in text for text in page.texts("p"))
 
 
@@ -376,7 +386,10 @@ def test_raw_features_have_no_worst(root: Path, tmp_path: Path) -> None:
     assert "The worst" not in page.texts("h3")
     text = " ".join(text for _, text in page.words)
     assert "No measure of quality is recorded" in text
-    assert "featstore eval pets/fake/v2" in text
+    tables = [table for table in page.tables if table[0][0] == "variant" and "min" not in table[0]]
+    first = sorted(table[1][:2] for table in tables)
+    assert first == [["raw", "0.250 [0.200, 0.300]"], ["raw", "0.900 [0.800, 1.000]"]]
+    assert [row[0] for table in tables for row in table[2:]] == ["v1 raw", "v1 clean"]
     assert page.table("split") == [["no split", "11", "5", "0", "6"]]
 
 
@@ -386,6 +399,7 @@ def test_a_version_of_which_every_image_failed(root: Path, tmp_path: Path) -> No
     assert told.pictures == []
     assert page.table("image")[0][2].endswith(ERROR)
     assert "No image is stored yet." in page.texts("p")
+    assert "featstore eval pets/none/v1" in page.texts("code")
 
 
 def test_photographs_that_are_gone_are_told(root: Path, tmp_path: Path) -> None:
@@ -471,3 +485,16 @@ def test_a_wheel_has_every_file_that_is_no_module() -> None:
         files = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
         own = {path for path in files if not any(path.is_relative_to(other) for other in inner)}
         assert {path for path in own if path.suffix != ".py"} == taken
+
+
+def test_differences_of_clean_alone_are_from_the_same_backbones_raw() -> None:
+    row = {"task": "knn", "metric": "mIoU", "low": None, "high": None, "interval": None, "seeds": 1, "settings": {}}
+    row |= {"train_images": 5, "val_images": 5, "created_at": NOW}
+    clean = row | {"peer": None, "variant": "clean", "value": 0.5}
+    foreign = row | {"peer": "clip_b/v1", "variant": "raw", "value": 0.1}
+    own = row | {"peer": "v1", "variant": "raw", "value": 0.2}
+    (table,) = make_tables([clean, own, foreign])
+    assert [name for name, _ in table.rows] == ["clean", "clip_b/v1 raw", "v1 raw"]
+    assert [(name, cells[0].value) for name, cells in table.changes] == [("clean − v1 raw", "+0.300")]
+    (alone,) = make_tables([clean, foreign])
+    assert alone.changes == ()

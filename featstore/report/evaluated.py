@@ -53,30 +53,39 @@ def make_tables(evaluations: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def make_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of figures that were measured alike."""
-    head = rows[0]
+    """Return the table of figures that were measured alike: this version's (``peer`` None), then those of its peers.
+
+    Differences are from raw: this version's, else that of another version of the same backbone, else from the first line.
+    """
+    ranked = sorted(rows, key=lambda row: (row["peer"] or "", row["variant"] != "raw", row["variant"]))
     metrics = sorted({row["metric"] for row in rows}, key=order)
-    ranked = sorted(rows, key=lambda row: (row["variant"] != "raw", row["variant"]))
-    variants = {
-        name: {row["metric"]: row for row in own} for name, own in groupby(ranked, key=lambda row: str(row["variant"]))
-    }
-    first, *others = variants
+    lines = {name: {row["metric"]: row for row in own} for name, own in groupby(ranked, key=label)}
+    mine = list(dict.fromkeys(label(row) for row in ranked if row["peer"] is None))
+    raws = [label(row) for row in ranked if row["variant"] == "raw" and "/" not in (row["peer"] or "")]
+    base = lines[(raws or mine)[0]]
     changes = [
         (
-            f"{name} − {first}",
-            tuple(change(variants[name].get(metric), variants[first].get(metric)) for metric in metrics),
+            f"{name} − {(raws or mine)[0]}",
+            tuple(change(lines[name].get(metric), base.get(metric)) for metric in metrics),
         )
-        for name in others
+        for name in mine
+        if lines[name] is not base
     ]
+    head = ranked[0]
     return Table(
         str(head["task"]),
         TITLES.get(head["task"], str(head["task"])),
         tuple((metric, arrow(metric)) for metric in metrics),
-        tuple((name, tuple(cell(own.get(metric)) for metric in metrics)) for name, own in variants.items()),
+        tuple((name, tuple(cell(own.get(metric)) for metric in metrics)) for name, own in lines.items()),
         tuple(changes),
-        words(rows),
+        words([row for row in ranked if row["peer"] is None]),
         tuple((f"{key}:", said(value)) for key, value in head["settings"].items() if key not in UNSAID and value != ""),
     )
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """Return what a line is of: a variant, of another version where it is not this one's."""
+    return " ".join(filter(None, (row["peer"], str(row["variant"]))))
 
 
 def said(value: object) -> str:

@@ -60,8 +60,11 @@ BUILDS = """
     WHERE dataset = $dataset AND backbone = $backbone AND digest = $digest ORDER BY started_at, build_id
 """
 EVALUATIONS = f"""
-    SELECT task, variant, metric, value, low, high, interval, seeds, settings, train_images, val_images, created_at
-    FROM evaluations WHERE {KEY} ORDER BY task, created_at DESC, settings, variant != 'raw', variant, metric
+    SELECT CASE WHEN {KEY} THEN NULL WHEN backbone = $backbone THEN version ELSE backbone || '/' || version END AS peer,
+           task, variant, metric, value, low, high, interval, seeds, settings, train_images, val_images, created_at
+    FROM evaluations SEMI JOIN (SELECT task, settings FROM evaluations WHERE {KEY}) USING (task, settings)
+    WHERE dataset = $dataset
+    ORDER BY task, max(created_at) OVER (PARTITION BY task, settings) DESC, settings, peer NULLS FIRST, variant, metric
 """
 PROBLEMS = """
     SELECT coalesce(image_id, path) AS image_id, step, error FROM failures WHERE dataset = $dataset AND digest IS NULL

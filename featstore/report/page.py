@@ -132,6 +132,7 @@ def told(facts: Facts, now: datetime) -> dict[str, Any]:
         "charts": charts_of(facts),
         "statistics": [(name, figures_of(values)) for name, values in facts.values.items()],
         "tables": make_tables(facts.evaluations),
+        "peers": any(row["peer"] for row in facts.evaluations),
         "program": program(),
         "now": now,
     }
