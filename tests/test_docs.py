@@ -10,39 +10,53 @@ import pytest
 from featstore.cli.main import cli
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+SCREENSHOTS = {"view.png": "of a page in a browser, after a click; its commands stand above it"}
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 
 
-def featstore_calls() -> list[list[str]]:
-    parts = [part for line in COMMANDS for part in line.split("&&")]
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def shell_lines(page: Path) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def featstore_calls(page: Path) -> list[list[str]]:
+    parts = [part for line in shell_lines(page) for part in line.split("&&")]
     return [shlex.split(part)[1:] for part in parts if part.strip().startswith("featstore ")]
 
 
-@pytest.mark.parametrize("arguments", featstore_calls(), ids=" ".join)
-def test_every_command_of_the_readme_parses(arguments: list[str]) -> None:
-    name, *rest = arguments
-    command = cli.commands[name]
-    with command.make_context(name, rest, resilient_parsing=False) as context:
-        assert isinstance(context, click.Context)
+@every_page
+def test_every_command_of_a_page_parses(page: Path) -> None:
+    for name, *rest in featstore_calls(page):
+        with cli.commands[name].make_context(name, rest) as context:
+            assert isinstance(context, click.Context)
 
 
 def test_every_command_is_in_the_readme() -> None:
-    shown = {arguments[0] for arguments in featstore_calls()}
+    shown = {arguments[0] for arguments in featstore_calls(PAGES[0])}
     assert shown == set(cli.commands)
 
 
 def test_ci_runs_the_readmes_own_test_command() -> None:
-    assert 'python -m pip install -e ".[test]" && pytest' in COMMANDS
+    assert 'python -m pip install -e ".[test]" && pytest' in shell_lines(PAGES[0])
     assert "README.md" in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
 
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+@every_page
+def test_pictures_are_made_by_commands_of_their_page(page: Path) -> None:
+    commands = " ".join(shell_lines(page))
+    for picture in PICTURE.findall(text_of(page)):
+        assert picture in SCREENSHOTS or Path(picture).name in commands, f"{picture}: no command of the page makes it"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+@every_page
 def test_what_a_page_points_to_is_there(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text_of(page)):
         path, _, anchor = target.partition("#")
         file = page.parent / path if path else page
         assert file.exists(), target
@@ -60,6 +74,9 @@ def test_every_page_is_in_the_index() -> None:
     assert {path.name for path in PAGES} - {"README.md"} == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
 
 
-def test_python_blocks_compile() -> None:
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        compile(block, "README.md", "exec")
+@every_page
+def test_python_blocks_compile(page: Path) -> None:
+    if page.name != "api.md":  # which has signatures
+        for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
+            if not block.startswith(" "):  # a line of some file
+                compile(block, page.name, "exec")
