@@ -1,5 +1,6 @@
 """Which method a build takes, and what that needs to know beforehand: a prior artifact, or a denoiser and its artifact."""
 
+import hashlib
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "choose_method", "named_method"]
 
 MEASURE, NONE = "measure", "none"
-CROPS, ENOUGH = 512, 64  # crops to measure by, and images that a data set has before it is measured unasked
+CROPS = 512  # to measure the artifact by, where a data set has the images
+EACH, LEAST = 16, 64  # crops of an image, and in all, where it has few
 # The methods that an option is of. Not the seed, which random weights have as well.
 OF: dict[str, tuple[str, ...]] = {name: ("stage1",) for name in ("solver", *OPTIONS) if name != "seed"}
 OF |= {"views": ("stage1", "shift-mean"), "denoiser": ("stage2",), "compiled": ("stage2",)}
@@ -92,11 +94,11 @@ def choose_method(
         else f"method {compute.method}: the best at hand, since no denoiser for these features is trained yet"
     )
     asked = compute.artifact_prior
-    if asked == NONE or (asked is None and not worth_measuring(root, dataset, compute, backbone)):
+    if asked == NONE or (asked is None and not begins_from_artifact(compute)):
         return Choice(compute, None, why)
     if asked in (None, MEASURE):
         values, told = measured_artifact(root, dataset, compute, backbone, dry_run)
-        return Choice(compute, values, why, told, MEASURE)
+        return Choice(compute, values, why, told, MEASURE if values is not None else NONE)
     pooled = pool_artifact(root, str(asked))
     if pooled.backbone != backbone.recipe():
         raise InputError(
@@ -106,32 +108,35 @@ def choose_method(
     return Choice(compute, pooled.mean, why, told, str(asked))
 
 
-def worth_measuring(root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone") -> bool:
-    """Whether the artifact is measured unasked: for lstsq, where it is kept already or the data set has enough images."""
-    if compute.method != "stage1" or compute.solver == "field" or compute.faithful:
-        return False
-    return kept_artifact(root, backbone).path.is_file() or len(sample_images(root, dataset, ENOUGH)) == ENOUGH
-
-
-def kept_artifact(root: Path, backbone: "Backbone") -> Calibration:
-    """Return where the artifact of crops in which content lies anywhere is kept."""
-    return Calibration(root, "anywhere", backbone.recipe())
+def begins_from_artifact(compute: ComputeOptions) -> bool:
+    """Whether the method can begin from an artifact known beforehand, which is measured unasked then."""
+    return compute.method == "stage1" and compute.solver != "field" and not compute.faithful
 
 
 def measured_artifact(
     root: Path, dataset: str, compute: ComputeOptions, backbone: "Backbone", dry_run: bool
-) -> tuple[NDArray[np.float32], str]:
-    """Return the mean over crops of the data set's images in which content lies anywhere, kept for the backbone once taken."""
+) -> tuple[NDArray[np.float32] | None, str]:
+    """Return the mean over crops of the data set's images in which content lies anywhere, once taken kept.
+
+    It belongs to the backbone; what few images gave, to the data set alone. None where no image can be read.
+    """
     import dvt
 
-    kept = kept_artifact(root, backbone)
-    values = kept.load()
-    if values is not None:
-        return values, f"artifact prior: kept in {kept.path.name}"
+    whole = Calibration(root, "anywhere", backbone.recipe())
+    own = Calibration(root, hashlib.sha256(dataset.encode()).hexdigest(), backbone.recipe(), "few")
+    for kept in (own, whole):
+        values = kept.load()
+        if values is not None:
+            return values, f"artifact prior: kept in {kept.path.name}"
     images = sample_images(root, dataset, CROPS)
-    each = -(-CROPS // max(1, len(images)))
+    wanted = min(CROPS, max(LEAST, EACH * len(images)))
+    kept = own if wanted < CROPS else whole
+    each = -(-wanted // max(1, len(images)))
     named = ((pixels, str(number)) for number, pixels in enumerate(decoded(images)))
-    values = dvt.mean_anywhere(backbone, named, each, batch_size(compute, backbone)).numpy()
+    try:
+        values = dvt.mean_anywhere(backbone, named, each, batch_size(compute, backbone)).numpy()
+    except dvt.SolverError:  # of no image; the build tells of each
+        return None, "no artifact prior: no image can be read"
     told = f"artifact prior: the mean over {each * len(images)} crops of {plural(len(images), 'image')}"
     with (
         suppress(StoreError) if dry_run else nullcontext()

@@ -123,8 +123,8 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "artifact_prior": click.option(
         "--artifact-prior",
         metavar="VERSION",
-        help="lstsq: begin from an artifact known beforehand: the mean over a version built before, or `measure`, that of 512 "
-        "crops of the data set in which content lies anywhere; `none` is without.  [default: measure from 64 images on]",
+        help="lstsq: begin from an artifact known beforehand: the mean over a version built before, or `measure`, that of up "
+        "to 512 crops of the data set in which content lies anywhere; `none` is without.  [default: measure]",
     ),
     "iterations": click.option(
         "--iterations", type=click.IntRange(min=2), metavar="N", help="field: steps.  [default: 1000]"

@@ -42,9 +42,23 @@ def test_a_build_starts_from_it_and_says_so(tmp_path: Path, capsys: pytest.Captu
     make_folder(tmp_path / "pets", count=3)
     root = ("--root", str(tmp_path / "store"))
     model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "64", "--device", "cpu")
-    few = ("--views", "3", "--holdout", "1")
+    few = ("--views", "3", "--holdout", "1", "--artifact-prior", "none")
     assert (
-        call("build", "pets", "--source", str(tmp_path / "pets"), *root, *model, "--views", "12", "--holdout", "1") == 0
+        call(
+            "build",
+            "pets",
+            "--source",
+            str(tmp_path / "pets"),
+            *root,
+            *model,
+            "--views",
+            "12",
+            "--holdout",
+            "1",
+            "--artifact-prior",
+            "none",
+        )
+        == 0
     )
     assert call("build", "pets", *root, *model, *few) == 0
     capsys.readouterr()
@@ -76,7 +90,8 @@ def test_a_build_starts_from_it_and_says_so(tmp_path: Path, capsys: pytest.Captu
 def test_a_build_measures_it_once_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(method, "CROPS", 8)
+    monkeypatch.setattr(method, "LEAST", 8)
+    monkeypatch.setattr(method, "EACH", 1)
     folder = make_folder(tmp_path / "pets", count=3)
     root = ("--root", str(tmp_path / "store"))
     model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "32", "--device", "cpu")
@@ -109,31 +124,51 @@ def test_a_build_measures_it_once_and_keeps_it(
     assert call(*build[:-1], "measure", "--solver", "field") == 1
 
 
-def test_it_is_measured_unasked_from_enough_images_on(
+def test_it_is_measured_unasked_and_what_few_images_gave_is_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(method, "CROPS", 8)
-    monkeypatch.setattr(method, "ENOUGH", 3)
+    monkeypatch.setattr(method, "LEAST", 3)
+    monkeypatch.setattr(method, "EACH", 2)
     root = ("--root", str(tmp_path / "store"))
     model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "32", "--device", "cpu")
 
-    def prior_of(*more: str) -> object:
+    def prior_of(name: str, *more: str) -> object:
         capsys.readouterr()
-        assert call("build", "pets", *root, *model, "--method", "stage1", "--views", "3", *more, "--json") == 0
+        assert call("build", name, *root, *model, "--method", "stage1", "--views", "3", *more, "--json") == 0
         folder = Path(json.loads(capsys.readouterr().out)["folder"])
         return json.loads((folder / "recipe.json").read_text())["method"].get("prior")
 
-    assert prior_of("--source", str(make_folder(tmp_path / "few", count=2))) is None
-    assert (
-        prior_of("--source", str(make_folder(tmp_path / "many", count=3)), "--solver", "field", "--iterations", "2")
-        is None
-    )
-    assert prior_of("--artifact-prior", "none") is None
+    def kept(pattern: str) -> list[str]:
+        files = sorted((tmp_path / "store" / ".calibrations").glob(pattern))
+        return [hashlib.sha256(np.load(path).astype("<f4").tobytes()).hexdigest() for path in files]
+
+    two = ("--source", str(make_folder(tmp_path / "two", count=2)))
+    field = ("--solver", "field", "--iterations", "2")
+    assert prior_of("two", *two, *field) is None
+    assert prior_of("two", "--artifact-prior", "none") is None
+    assert not kept("*")
+    few = prior_of("two")  # 4 crops
+    assert kept("*.npy") == kept("few-*.npy") == [few]
+    many = prior_of("four", "--source", str(make_folder(tmp_path / "four", count=4)))  # 8 crops
+    assert kept("anywhere-*.npy") == [many] != [few]
+    make_folder(tmp_path / "two" / "more", count=4)
+    assert call("index", "two", *root) == 0
+    assert prior_of("two") == few  # what its features began from stays
+    assert prior_of("one", "--source", str(make_folder(tmp_path / "one", count=1))) == many  # better than its own
+    assert len(kept("*.npy")) == 2
+
+
+def test_where_no_image_can_be_read_nothing_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_folder(tmp_path / "pets", count=1)
+    picture = next(folder.rglob("*.png"))
+    root = ("--root", str(tmp_path / "store"))
+    assert call("index", "pets", "--source", str(folder), *root) == 0
+    picture.write_bytes(b"changed since")
+    model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "32", "--device", "cpu")
+    assert call("build", "pets", *root, *model, "--method", "stage1") == 3
+    assert "no artifact prior: no image can be read" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.npy"))
-    measured = prior_of()
-    (kept,) = tmp_path.rglob("*.npy")
-    assert measured == hashlib.sha256(np.load(kept).astype("<f4").tobytes()).hexdigest()
-    assert prior_of("--source", str(tmp_path / "few")) == measured  # kept once, it stays
 
 
 def test_an_empty_version_is_told(tmp_path: Path) -> None:
