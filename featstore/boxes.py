@@ -35,7 +35,9 @@ class PhotographBoxes:
         version, stored = data.version, data.stored[0]
         geometry = Geometry.of(data.recipe)
         if geometry is None:
-            raise NotInStoreError(f"the recipe of {version.name} names no input size: where patches lie is not known")
+            raise NotInStoreError(
+                f"the recipe of {version.name} names no input size, so where patches lie is not known: import its features again with --input-size"
+            )
         self.geometry, self.stored = geometry, stored
         self.stride: int | None = data.recipe["backbone"].get("stride")
         self.sizes = sizes_of(root, version.dataset, data.ids)

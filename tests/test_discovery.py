@@ -18,6 +18,7 @@ from dvt.buckets import Buckets
 from featstore import FeatureDataset
 from featstore.boxes import PhotographBoxes
 from featstore.build import build_version
+from featstore.errors import NotInStoreError
 from featstore.geometry import Geometry
 from featstore.plan import Request
 
@@ -152,3 +153,7 @@ def test_what_has_no_boxes_is_told_in_a_line(voc: Path, tmp_path: Path) -> None:
     assert (said.code, "no stored image of voc/signed/v" in said.err) == (1, True)
     said = call("eval", "v1", "--task", "discovery", "--train-where", "true", "--root", voc)
     assert (said.code, "--task discovery learns nothing" in said.err) == (2, True)
+    data = FeatureDataset(voc, "voc", backbone="signed", version="v1", variants="raw")
+    del data.recipe["backbone"]["input"]
+    with pytest.raises(NotInStoreError, match="--input-size"):
+        PhotographBoxes(voc, data)
