@@ -36,7 +36,8 @@ class PhotographBoxes:
         geometry = Geometry.of(data.recipe)
         if geometry is None:
             raise NotInStoreError(
-                f"the recipe of {version.name} names no input size, so where patches lie is not known: import its features again with --input-size"
+                f"the recipe of {version.name} names no input size, so where patches lie is not known: import its features "
+                "again with --input-size"
             )
         self.geometry, self.stored = geometry, stored
         self.stride: int | None = data.recipe["backbone"].get("stride")
