@@ -93,8 +93,9 @@ def patiently(connect: Any, path: Path, wait: float = WAIT) -> Any:
 
 
 def first_line(text: str) -> str:
-    """Return the first line of a DuckDB message, without its category."""
-    return re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", text.strip()).splitlines()[0] if text.strip() else "no reason given"
+    """Return in one line what a DuckDB message says before it shows the place, what may have been meant too; no category."""
+    said = " ".join(text.strip().partition("\n\n")[0].split())
+    return re.sub(r"^[A-Z][A-Za-z ]+ Error: ", "", said) or "no reason given"
 
 
 def reason(error: duckdb.Error) -> str:

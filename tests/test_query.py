@@ -81,6 +81,11 @@ def test_a_condition_may_end_in_a_comment_but_not_in_a_second_statement() -> Non
         check_condition("true) UNION ALL (SELECT 2")
 
 
+def test_a_wrong_name_is_told_with_what_may_have_been_meant(root: Path) -> None:
+    with restricted(root, "one") as connection, pytest.raises(QueryError, match=r'"imageid" not found.*"image_id"'):
+        select(connection, "SELECT imageid FROM images")
+
+
 def test_trailing_semicolon_and_space_are_no_second_statement() -> None:
     assert check_select(" SELECT 1 ; ").strip() == "SELECT 1"
 
