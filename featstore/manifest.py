@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from .errors import CorruptError, LockedError, NewerError, NotInStoreError, StoreError
+from .instances import attach, lent
 from .places import as_remote
 from .rows import insert, plain
 from .transport import READ_ONLY
@@ -222,12 +223,13 @@ def reading(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises NotInStoreError where there is none, LockedError, StoreError, CorruptError.
     """
     path = require(root)
-    connection = patiently(lambda: duckdb.connect(str(path), read_only=True), path)
-    try:
+    with lent() as connection:
+        patiently(lambda: connection.execute(attach(path)), path)
+        connection.execute("USE manifest")
         if not is_current(connection, path):
-            connection.close()
+            connection.execute("USE memory")
+            connection.execute("DETACH manifest")
             path = upgrade(root)
-            connection = patiently(lambda: duckdb.connect(str(path), read_only=True), path)
+            patiently(lambda: connection.execute(attach(path)), path)
+            connection.execute("USE manifest")
         yield connection
-    finally:
-        connection.close()

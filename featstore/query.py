@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from .errors import NotInStoreError, QueryError
+from .instances import attach
 from .manifest import first_line, is_current, patiently, require, upgrade
 
 __all__ = ["check_dataset", "check_select", "document", "restricted", "select"]
@@ -92,11 +93,6 @@ def restricted(
         yield connection
     finally:
         connection.close()
-
-
-def attach(path: Path) -> str:
-    """Return the SQL that attaches a manifest read-only."""
-    return "ATTACH '" + str(path).replace("'", "''") + "' AS manifest (READ_ONLY)"
 
 
 def check_dataset(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:
