@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .codings import INDEX
 from .errors import NotInStoreError
-from .query import restricted
+from .query import viewed
 from .records import Meaning
 from .text_columns import text_column
 
@@ -44,7 +44,7 @@ class Boxes:
 
 def fetch(root: Path, dataset: str, sql: str) -> dict[str, NDArray[Any]]:
     """Return a query's columns; image_id as UTF-8 bytes."""
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         columns = {name: np.ma.getdata(values) for name, values in connection.execute(sql).fetchnumpy().items()}
     return columns | {"image_id": as_bytes(columns["image_id"])}
 
@@ -91,7 +91,7 @@ def depth_paths(root: Path, dataset: str, ids: NDArray[np.bytes_]) -> NDArray[np
 
 def meaning_of(root: Path, dataset: str) -> Meaning:
     """Return what the numbers in masks and depth maps mean; a manifest that does not say has plain indices."""
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         classes, ignored, coding, metres = connection.execute(MEANING).fetchall()[0]
     return Meaning(
         None if classes is None else tuple(classes),

@@ -17,7 +17,7 @@ from .manifest import interruptible, reading
 from .notes import keep_notes
 from .places import is_url
 from .plan import Plan, Request, make_plan
-from .query import restricted
+from .query import viewed
 from .registry import adopt, forget_damaged, register_version
 from .room import check_room
 from .root import build_lock, ensure_root
@@ -177,7 +177,7 @@ def require_source(root: Path, dataset: str, shard: Path) -> None:
 
     A shard that could not read them is removed, so that the same command makes it whole once the folder is back.
     """
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
     if source and not is_url(source) and not Path(source).exists():
         shard.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from .errors import CorruptError, DecodeError, RemoteError
 from .images import decode
 from .members import read_bytes
 from .pending import Planned, first_by_sha256
-from .query import restricted
+from .query import viewed
 from .reading import ShardPool
 from .recipe import Recipe
 from .sealing import storing, write_bytes
@@ -77,7 +77,7 @@ def npy(values: NDArray[np.float32]) -> bytes:
 
 def sample_images(root: Path, dataset: str, count: int = SAMPLE) -> list[Planned]:
     """Return ``count`` images of a data set, the first by SHA-256: as good as drawn, and always the same."""
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         return first_by_sha256(connection, count)
 
 
@@ -102,7 +102,7 @@ def sample_raw(
     What is damaged is left out: the build itself tells of it.
     """
     chosen = select_samples(root, dataset, backbone, ("raw",), version, None, False)
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         shas = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
     pool = ShardPool(chosen.shards, verify=True)
     for place in sorted(range(len(chosen.row)), key=lambda place: str(shas[str(chosen.image_ids[place])]))[:count]:

@@ -9,7 +9,7 @@ from typing import Any
 from . import manifest
 from .errors import NotInStoreError
 from .notes import keep_denoiser
-from .query import restricted
+from .query import viewed
 
 __all__ = ["DenoiserRow", "find_denoiser", "list_denoisers", "newest_denoiser", "register_denoiser"]
 
@@ -46,7 +46,7 @@ class DenoiserRow:
 
 def list_denoisers(root: Path) -> list[DenoiserRow]:
     """Return every denoiser, the newest last."""
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         query = f"SELECT {', '.join(COLUMNS)}, {BEATS} FROM denoisers ORDER BY created_at, number"
         rows = connection.execute(query).fetchall()
     return [DenoiserRow(*row) for row in rows]

@@ -10,7 +10,7 @@ import duckdb
 
 from .distance import Distance, held, measure, shared_images
 from .errors import NotInStoreError
-from .query import restricted
+from .query import viewed
 from .versions import Version, find_version
 
 __all__ = ["ABSENT", "Changed", "Difference", "compare_versions", "flatten"]
@@ -56,7 +56,7 @@ def compare_versions(root: Path, first: str, second: str, images: int | None = 6
 
     ``second`` may leave out what ``first`` says: ``voc/dinov2_b/v1`` and ``v2``. Raises NotInStoreError, CorruptError.
     """
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         one = find_version(connection, first)
         pair = one, second_version(connection, one, second)
         (recipe, made), (recipe2, made2) = (documents(connection, version) for version in pair)

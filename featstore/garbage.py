@@ -14,7 +14,7 @@ from .croissant_tables import IMAGES, SHARDS
 from .notes import VERSION
 from .places import as_remote
 from .places import listed as listed_below
-from .query import restricted
+from .query import viewed
 from .recipe import Recipe
 from .registry import PATTERN
 from .root import LOCK, is_held
@@ -98,7 +98,7 @@ def plan_garbage(root: Path, old_revisions: bool = False, alone: bool = False) -
 
     Raises NotInStoreError where there is no store.
     """
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         known = read_known(connection)
         listed = LISTED.format(revisions="i.last_revision IS NULL" if old_revisions else "true")
         judged = connection.execute(JUDGED.format(listed=listed)).fetchall()

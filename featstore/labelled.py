@@ -14,7 +14,7 @@ from .masks import read_mask
 from .members import read_bytes
 from .pending import folder_of
 from .places import joined
-from .query import restricted
+from .query import viewed
 
 __all__ = ["Labelled", "labelled_images", "read_labels", "read_photograph"]
 
@@ -38,7 +38,7 @@ def labelled_images(root: Path, dataset: str, limit: int | None = None) -> tuple
     Those of a split called val, validation or test are to judge by; where that leaves either part empty, every second image
     is. Raises NotInStoreError.
     """
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         folder = folder_of(connection)
         rows = connection.execute(
             "SELECT image_id, sha256, path, mask_path, lower(split) FROM images "

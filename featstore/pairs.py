@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from .aligned import one_grid
 from .dataset import FeatureDataset
 from .errors import InputError, NotInStoreError
-from .query import restricted
+from .query import viewed
 from .versions import Version, find_version, list_versions
 
 __all__ = ["PairSet", "StepOrder", "open_pairs"]
@@ -125,7 +125,7 @@ def open_pairs(
     first = data.stored[0]
     if data.ragged:
         raise InputError(f"{chosen.name} is on several grids, training needs one: {one_grid(first.grids[first.shard])}")
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         rows = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
     shas = [rows[name] for name in data.image_ids]
     places = np.unique(shas, return_index=True)[1]
@@ -148,7 +148,7 @@ def draw(sha256: str) -> float:
 
 def stage1_version(root: Path, dataset: str, backbone: str, version: str | None) -> Version:
     """Return the version that gives the pairs; one that was imported has to be named."""
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         if version is not None:
             found = find_version(connection, f"{dataset}/{backbone}/{version}")
             if not found.method.startswith(("stage1", "imported", "shift-mean")):

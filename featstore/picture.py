@@ -14,7 +14,7 @@ from .errors import NotInStoreError
 from .images import decode
 from .members import read_bytes
 from .places import images_folder, placed
-from .query import restricted
+from .query import viewed
 from .reading import ShardReader
 from .sealing import write_bytes
 from .versions import find_version
@@ -55,7 +55,7 @@ def save_picture(root: Path, version: str, path: Path, limit: int = 8) -> Path:
 
 def entries(root: Path, name: str, limit: int) -> list[tuple[str, Path, Path, int]]:
     """Return (image_id, photo, shard, row) of the images to show."""
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         version = find_version(connection, name)
         found = connection.execute(
             "SELECT image_id, d.source, s.path, shard, shard_row FROM stored s JOIN datasets d USING (dataset) "

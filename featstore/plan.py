@@ -14,7 +14,7 @@ from .compute import FINE, VARIANTS, Decomposer, fine_grid
 from .filters import NONE, require
 from .layout import FLOAT16, sample_parts, sample_shapes
 from .pending import Planned, StoredRaw, find_pending
-from .query import restricted
+from .query import restricted, viewed
 from .recipe import Recipe
 from .root import version_folder
 from .storage import stored_recipe
@@ -104,7 +104,8 @@ def make_plan(root: Path, request: Request, decomposer: Decomposer) -> Plan:
     """
     require(request.codec)
     variants = choose_variants(request.variants, decomposer, request.store)
-    with restricted(root, request.dataset) as connection:
+    opened = restricted if request.where else viewed
+    with opened(root, request.dataset) as connection:
         recipe = stored_recipe(connection, decomposer.recipe(), request.store, request.stored)
         left = find_pending(
             *(connection, root, recipe.digest, variants, request.where, request.limit),

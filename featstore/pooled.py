@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .query import restricted
+from .query import viewed
 from .reading import ShardPool
 from .selection import select_samples
 from .versions import find_version
@@ -34,7 +34,7 @@ def pool_artifact(root: Path, name: str, sha256s: Collection[str] | None = None)
     ``sha256s`` are the images to take, None all. Raises NotInStoreError where there is none, or it stores no artifact,
     InputError where it holds no image yet.
     """
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         version = find_version(connection, name)
         known = connection.execute(
             "SELECT image_id, sha256 FROM images WHERE dataset = ?", [version.dataset]

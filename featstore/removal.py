@@ -10,7 +10,7 @@ import duckdb
 from . import manifest
 from .errors import InputError, NotInStoreError
 from .notes import keep_notes
-from .query import check_dataset, restricted
+from .query import check_dataset, viewed
 from .root import build_lock, ensure_root
 from .snapshots import forget_snapshots
 from .versions import Version, find_version, list_versions
@@ -43,7 +43,7 @@ def remove_version(root: Path, name: str, force: bool = False, dry_run: bool = F
     runs.
     """
     with alone(root, dry_run):
-        with restricted(root) as connection:
+        with viewed(root) as connection:
             try:
                 version = find_version(connection, name)
             except NotInStoreError as error:
@@ -65,7 +65,7 @@ def remove_dataset(root: Path, dataset: str, force: bool = False, dry_run: bool 
     a build runs.
     """
     with alone(root, dry_run):
-        with restricted(root) as connection:
+        with viewed(root) as connection:
             check_dataset(connection, dataset)
             versions = [one for one in list_versions(connection) if one.dataset == dataset]
             removal = describe(connection, dataset, versions, force)

@@ -7,7 +7,7 @@ from pathlib import Path
 from . import manifest
 from .errors import InputError, NotInStoreError
 from .notes import keep_notes
-from .query import restricted
+from .query import viewed
 from .versions import Version, find_version, list_versions
 
 __all__ = ["Tagged", "check_tag", "tag_version"]
@@ -50,7 +50,7 @@ def tag_version(
     """
     if tag is not None:
         check_tag(tag)
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         version = find_version(connection, f"{scope.strip('/')}/{name}" if scope else name)
         others = [one for one in list_versions(connection) if beside(one, version) and tag and one.tag == tag]
     if tag is None and version.tag is None:

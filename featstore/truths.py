@@ -13,7 +13,7 @@ from .errors import InputError, NotInStoreError
 from .labelled import JUDGED
 from .masks import read_depth
 from .members import naming, read_bytes
-from .query import check_dataset, restricted
+from .query import check_dataset, viewed
 from .selection import select_samples
 from .versions import Version, find_version
 
@@ -56,7 +56,7 @@ class Parts:
 
 def versions_named(root: Path, names: Sequence[str]) -> list[Version]:
     """Return versions of one data set by name; raises NotInStoreError, InputError for several data sets."""
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         found = list(dict.fromkeys(find_version(connection, name) for name in names))
         check_dataset(connection, found[0].dataset)
     sets = sorted({version.dataset for version in found})
@@ -67,7 +67,7 @@ def versions_named(root: Path, names: Sequence[str]) -> list[Version]:
 
 def stored_variants(root: Path, version: Version) -> tuple[str, ...]:
     """Return the variants that every shard of a version holds."""
-    with restricted(root, version.dataset) as connection:
+    with viewed(root, version.dataset) as connection:
         rows = connection.execute("SELECT DISTINCT variants FROM stored WHERE digest = ?", [version.digest]).fetchall()
     held = [set(row[0]) for row in rows]
     return tuple(name for name in rows[0][0] if all(name in one for one in held)) if rows else ()

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from .errors import NotInStoreError
-from .query import restricted
+from .query import viewed
 
 __all__ = ["STATISTICS", "Version", "describe_version", "described", "find_version", "list_versions"]
 
@@ -84,7 +84,7 @@ def describe_version(root: Path, name: str) -> dict[str, Any]:
 
     ``grid`` is [H, W] of its maps, ``fine_grid`` [H', W'] of ``clean_fine`` or None where the recipe gives none.
     """
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         return described(connection, root, find_version(connection, name))
 
 

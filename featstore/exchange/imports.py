@@ -12,7 +12,7 @@ from featstore.errors import InputError, SourceError
 from featstore.filters import NONE
 from featstore.plan import Request, make_plan
 from featstore.quantise import DERIVABLE, checksum, quantise
-from featstore.query import restricted
+from featstore.query import viewed
 from featstore.recipe import Recipe
 from featstore.root import check_name
 
@@ -144,7 +144,7 @@ def detect(folder: Path) -> str:
 
 def images_of(root: Path, dataset: str) -> list[Image]:
     """Return a data set's current images."""
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         rows = connection.execute("SELECT image_id, path, sha256 FROM images ORDER BY image_id").fetchall()
     return [Image(*row) for row in rows]
 
@@ -179,7 +179,7 @@ def describe(request: ImportRequest, reader: Reader, about: dict[str, Any] | Non
 
 def check_same(root: Path, dataset: str, digest: str, decomposer: Imported, found: Mapping[str, Entry]) -> None:
     """Raise InputError where a few of the images stored under this description have other features than the folder's."""
-    with restricted(root, dataset) as connection:
+    with viewed(root, dataset) as connection:
         columns = [name for name in decomposer.variants if name != PREFIX]
         sums = ", ".join(f"checksum_{name}" for name in columns)
         rows = connection.execute(

@@ -18,7 +18,7 @@ from featstore.aligned import one_grid
 from featstore.compute import FINE, VARIANTS
 from featstore.errors import InputError, NotInStoreError, StoreError
 from featstore.layout import sample_shapes
-from featstore.query import restricted
+from featstore.query import restricted, viewed
 from featstore.reading import PREFIX, ShardPool
 from featstore.selection import Selection, select_samples
 from featstore.versions import Version, find_version
@@ -91,7 +91,7 @@ class Source:
     @cached_property
     def paths(self) -> list[str]:
         """Every image's path below the data set's folder, or absolute, in order."""
-        with restricted(self.root, self.version.dataset) as connection:
+        with viewed(self.root, self.version.dataset) as connection:
             known = dict(connection.execute("SELECT image_id, path FROM images").fetchall())
         return [known[name] for name in self.image_ids]
 
@@ -139,7 +139,7 @@ class Source:
         names = self.image_ids[start : start + BLOCK]
         scope = "backbone = ? AND version = ? AND list_contains(CAST(? AS VARCHAR[]), image_id)"
         sql = f"SELECT {', '.join(FACTS)} FROM stored WHERE {scope} ORDER BY image_id"
-        with restricted(self.root, self.version.dataset) as connection:
+        with viewed(self.root, self.version.dataset) as connection:
             values = [self.version.backbone, f"v{self.version.number}", names]
             rows = connection.execute(sql, values).fetchall()
         if [row[0] for row in rows] != names:
@@ -182,12 +182,12 @@ def open_source(root: Path, wanted: Wanted, among: Sequence[str] = VARIANTS) -> 
     Raises NotInStoreError for a version or variant that is not stored, saying what is, and where nothing is left;
     InputError for unknown variants, QueryError for a wrong condition.
     """
-    with restricted(root) as connection:
+    with viewed(root) as connection:
         version = find_version(connection, wanted.version)
         provenance = connection.execute(
             "SELECT provenance FROM versions WHERE version_id = ?", [version.version_id]
         ).fetchall()[0][0]
-    with restricted(root, version.dataset) as connection:
+    with viewed(root, version.dataset) as connection:
         source = connection.execute("SELECT source FROM datasets").fetchall()[0][0]
         held = connection.execute(
             "SELECT DISTINCT variants FROM stored WHERE backbone = ? AND version = ?",
