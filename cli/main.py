@@ -41,6 +41,8 @@ __all__ = ["cli", "main"]
 
 DONE, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
 
+THREADED = {"ray", "featstore.viewer.server"}
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -94,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run(list(sys.argv[1:] if arguments is None else arguments))
     except SystemExit as stop:
-        if arguments is None and "ray" in sys.modules:
-            # Ray's threads keep modules alive past their time, of which DuckDB's bindings then print a page. Nothing is open.
+        if arguments is None and THREADED & sys.modules.keys():
+            # Their threads keep modules alive past their time, of which DuckDB's bindings then print a page. Nothing is open.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(stop.code if isinstance(stop.code, int) else ERROR)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
@@ -30,6 +31,7 @@ from werkzeug.test import Client, TestResponse
 
 from featstore.viewer import listings
 from featstore.viewer.application import Application
+from featstore.viewer.catalogue import place_of
 from featstore.viewer.server import listening
 
 TOKEN = "a-token-of-this-test"
@@ -283,6 +285,22 @@ def test_an_image_that_is_not_listed_is_not_there(ask: Ask, path: str, image: st
     answer = ask(f"/api/{path}", **PETS, image=image)
     assert answer.status_code == 404
     assert "no image" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "expected"),
+    [
+        ((400, 500), "squash", (0.0, 0.0, 1.0, 1.0)),
+        ((400, 500), "shortest", (0.1, 0.0, 0.8, 1.0)),
+        ((500, 400), "shortest", (0.0, 0.1, 1.0, 0.8)),
+    ],
+)
+def test_maps_lie_on_the_part_of_the_photograph_that_features_show(
+    size: tuple[int, int], resize: str, expected: tuple[float, ...]
+) -> None:
+    recipe = json.dumps({"backbone": {"input": [224, 224], "resize": resize}})
+    place = place_of(SimpleNamespace(recipe=recipe), {"height": size[0], "width": size[1]})  # type: ignore[arg-type]
+    assert tuple(place[name] for name in ("left", "top", "width", "height")) == pytest.approx(expected)
 
 
 def test_wrong_names_are_told_in_a_line(ask: Ask) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -108,7 +109,11 @@ def command(url: str, given: dict[str, Any] | None, method: str | None = None) -
 def browsing(folder: Path, width: int = 1280, height: int = 860) -> Iterator[Browser]:
     """Start Chromium with a profile in ``folder`` and end it."""
     process = subprocess.Popen(
-        ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["chromedriver", "--port=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"HOME": str(folder)},  # whoever runs this has a home that is none of its business
     )
     try:
         assert process.stdout is not None
