@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -80,3 +81,24 @@ def test_python_blocks_compile(page: Path) -> None:
         for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
             if not block.startswith(" "):  # a line of some file
                 compile(block, page.name, "exec")
+
+
+READERS = (
+    *(("voc/dinov2_b/v2", "pets/fake"), ("voc/clip_b", "pets/other"), ("voc/dinov2_b", "voc/fake")),
+    *(("crop=(16, 16)", "crop=(2, 2)"), ("batch_size=16", "batch_size=2")),
+)
+"""What makes the examples fit the small store."""
+
+
+@pytest.mark.parametrize("page", [PAGES[0], REPOSITORY / "docs" / "training.md"], ids=lambda page: page.name)
+def test_examples_of_reading_run(page: Path, readable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATSTORE_ROOT", str(readable))
+    told: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
+        for name, small in READERS:
+            block = block.replace(name, small)
+        exec(compile(block, page.name, "exec"), told)
+    assert tuple(told["batch"]["clean"].shape[1:]) == (8, 2, 2)
+    assert told["batch"]["mask"].shape[0] == told["batch"]["clean"].shape[0]
+    if "both" in told:
+        assert {"dino/raw", "clip/clean"} <= told["both"][0].keys()
