@@ -50,7 +50,7 @@ function card({ image_id: image, key, value }) {
   picture.src = address("thumbnail", { dataset, version, image, key });
   picture.addEventListener("error", () => picture.replaceWith(make("span", { className: "broken", textContent: "cannot be read" })));
   const name = make("span", { className: "name", textContent: upright(image), title: image });
-  const link = make("a", { href: format({ image, patch: "", page: shown.page }) }, picture, name);
+  const link = make("a", { href: format({ image, page: shown.page }) }, picture, name);
   if (typeof value === "number" && state.sort) {
     link.append(make("span", { className: "number", textContent: Number(value.toPrecision(4)) }));
   }

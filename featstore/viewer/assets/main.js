@@ -110,7 +110,7 @@ function wire() {
     const link = event.target.closest("a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    change({ image: link.dataset.image, page: browse.shown.page, patch: "" }, !state.image);
+    change({ image: link.dataset.image, page: browse.shown.page }, !state.image);
   });
   at("close").addEventListener("click", () => change({ image: "", patch: "" }, true));
   at("previous").addEventListener("click", () => step(-1));
