@@ -138,9 +138,10 @@ def class_head(node: ast.ClassDef) -> str:
 
 
 def signature(node: ast.FunctionDef, name: str, kind: str = "") -> str:
-    """Return a signature without self."""
+    """Return a signature without self, quoted as ruff does."""
     returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    return f"{name}{returned}" if kind == "property " else f"{name}({', '.join(parameters(node.args))}){returned}"
+    text = f"{name}{returned}" if kind == "property " else f"{name}({', '.join(parameters(node.args))}){returned}"
+    return text if '"' in text else text.replace("'", '"')
 
 
 def parameters(given: ast.arguments) -> list[str]:
