@@ -36,19 +36,26 @@ def fine(**options: float) -> FakeDecomposer:
     return FakeDecomposer(fine_grid=FINE, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def indexed(tmp_path: Path) -> Path:
-    """A store in which six images are indexed as ``pets``."""
-    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets"))
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def root(indexed: Path) -> Path:
-    """The same, built with a fine grid."""
-    report = build_version(indexed, REQUEST, fine())
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six images called ``pets``, a store in which they are indexed, and one built with a fine grid."""
+    folder = tmp_path_factory.mktemp("made")
+    index_dataset(folder / "indexed", "pets", make_folder(folder / "pets"))
+    report = build_version(Path(shutil.copytree(folder / "indexed", folder / "built")), REQUEST, fine())
     assert (report.variants, report.computed, report.failed) == (VARIANTS, 6, 0)
-    return indexed
+    return folder
+
+
+@pytest.fixture
+def indexed(made: Path, tmp_path: Path) -> Path:
+    """A store of one's own in which the images are indexed."""
+    return Path(shutil.copytree(made / "indexed", tmp_path / "store"))
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    """A store of one's own that is built with a fine grid."""
+    return Path(shutil.copytree(made / "built", tmp_path / "store"))
 
 
 def shards(root: Path) -> list[Path]:
@@ -68,11 +75,11 @@ def flip(path: Path, name: str, row: int) -> None:
     path.write_bytes(data)
 
 
-def test_each_variant_comes_out_in_its_own_shape(root: Path) -> None:
+def test_each_variant_comes_out_in_its_own_shape(root: Path, made: Path) -> None:
     data = FeatureDataset(root, "pets", backbone="fake", variants=VARIANTS, verify=True)
     paths = dict(rows(root, "SELECT image_id, path FROM images"))
     for item in data:  # type: ignore[attr-defined]
-        image = decode((root.parent / "pets" / str(paths[item["image_id"]])).read_bytes())
+        image = decode((made / "pets" / str(paths[item["image_id"]])).read_bytes())
         for name, expected in (("clean", expected_clean(image)), ("clean_fine", expected_fine(image, FINE))):
             assert torch.equal(item[name], torch.from_numpy(expected).half().permute(2, 0, 1)), name
         assert {item[name].shape for name in PARTS} == {(WIDTH, *GRID)}

@@ -44,19 +44,26 @@ def cluster() -> Iterator[Any]:
     patch.undo()
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which twelve images are indexed as ``pets``."""
-    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", IMAGES))
-    return tmp_path / "store"
+    folder = tmp_path_factory.mktemp("made")
+    index_dataset(folder / "store", "pets", make_folder(folder / "pets", IMAGES))
+    return folder / "store"
 
 
 @pytest.fixture
-def expected(root: Path, tmp_path: Path) -> dict[str, bytes]:
+def root(made: Path, tmp_path: Path) -> Path:
+    """A copy of one's own."""
+    return Path(shutil.copytree(made, tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def expected(made: Path) -> dict[str, bytes]:
     """The shards that one process makes of them."""
-    shutil.copytree(root, tmp_path / "alone")
-    build_version(tmp_path / "alone", REQUEST, FakeDecomposer())
-    return shards(tmp_path / "alone")
+    alone = Path(shutil.copytree(made, made.parent / "alone"))
+    build_version(alone, REQUEST, FakeDecomposer())
+    return shards(alone)
 
 
 def test_no_cluster_at_an_address_is_told_at_once(root: Path) -> None:

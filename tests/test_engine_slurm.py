@@ -30,21 +30,28 @@ IMAGES = 8
 SUPPORT = Path(__file__).parent / "support"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which eight images are indexed as ``pets``."""
+    folder = tmp_path_factory.mktemp("made")
+    index_dataset(folder / "store", "pets", make_folder(folder / "pets", IMAGES))
+    return folder / "store"
+
+
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store in which eight images are indexed as ``pets``; jobs find the tests' decomposers."""
+def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of one's own; jobs find the tests' decomposers."""
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     monkeypatch.setattr(slurm, "POLL", 0.1)
-    index_dataset(tmp_path / "store", "pets", make_folder(tmp_path / "pets", IMAGES))
-    return tmp_path / "store"
+    return Path(shutil.copytree(made, tmp_path / "store"))
 
 
-@pytest.fixture
-def expected(root: Path, tmp_path: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def expected(made: Path) -> dict[str, bytes]:
     """The shards that one process makes of them."""
-    shutil.copytree(root, tmp_path / "alone")
-    build_version(tmp_path / "alone", REQUEST, FakeDecomposer())
-    return shards(tmp_path / "alone")
+    alone = Path(shutil.copytree(made, made.parent / "alone"))
+    build_version(alone, REQUEST, FakeDecomposer())
+    return shards(alone)
 
 
 def engine(root: Path, make: Any, cluster: str = "local", **options: Any) -> SlurmEngine:

@@ -29,13 +29,14 @@ from featstore.root import resolve_root
 SAMPLES = 24
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Path:
-    """A store on a disk, of two shards with samples that weigh more than their tables."""
-    index_dataset(tmp_path / "plain", "pets", make_folder(tmp_path / "pets", count=SAMPLES))
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store on a disk, to read, of two shards with samples that weigh more than their tables."""
+    folder = tmp_path_factory.mktemp("made")
+    index_dataset(folder / "plain", "pets", make_folder(folder / "pets", count=SAMPLES))
     decomposer = FakeDecomposer(fine_grid=(60, 70))
-    build_version(tmp_path / "plain", Request("pets", "fake", shard_size=12), decomposer)
-    return tmp_path / "plain"
+    build_version(folder / "plain", Request("pets", "fake", shard_size=12), decomposer)
+    return folder / "plain"
 
 
 @pytest.fixture
@@ -239,13 +240,13 @@ def test_over_http_and_where_a_server_knows_no_ranges(
 ) -> None:
     monkeypatch.setenv("FEATSTORE_CACHE", str(tmp_path / "cache"))
     log = Log()
-    with http_server(tmp_path, log) as url:
+    with http_server(plain.parent, log) as url:
         root = resolve_root(f"{url}/plain")
         data = opened(root)
         data[0]
         assert {one.status for one in log.of("GET", ".h5")} == {206}
         same(data, opened(plain))
-    with http_server(tmp_path, Log(), ranges=False) as url, pytest.raises(StoreError, match="knows ranges"):
+    with http_server(plain.parent, Log(), ranges=False) as url, pytest.raises(StoreError, match="knows ranges"):
         opened(resolve_root(f"{url}/plain"))[0]
 
 
