@@ -7,6 +7,7 @@ import pytest
 from fakes import FakeDecomposer, make_folder
 
 from featstore.cli import build as build_module
+from featstore.cli import method as method_module
 from featstore.cli.compute import ComputeOptions
 from featstore.cli.main import main
 
@@ -30,6 +31,7 @@ def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
+    monkeypatch.setattr(method_module, "begins_from_artifact", lambda compute: False)  # a fake model has none
     monkeypatch.setattr(build_module, "make_decomposer", decomposer)
     make_folder(tmp_path / "pets")
 

@@ -15,6 +15,7 @@ from fakes import FakeDecomposer, make_folder
 
 from featstore.cli import build as build_module
 from featstore.cli import main as main_module
+from featstore.cli import method as method_module
 from featstore.cli.main import cli, main
 
 
@@ -33,6 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         id="fake", weights_source="none", device=SimpleNamespace(type="cpu"), recipe=lambda: recipe
     )
     monkeypatch.setattr(build_module, "load_backbone", lambda options: backbone)
+    monkeypatch.setattr(method_module, "begins_from_artifact", lambda compute: False)  # a fake model has none
     monkeypatch.setattr(build_module, "make_decomposer", lambda *arguments: FakeDecomposer())
 
     def call(*arguments: str) -> Result:

@@ -331,7 +331,10 @@ def test_a_photograph_that_has_gone_does_not_end_the_page(readable: Path, tmp_pa
 
 def test_the_command_serves_until_it_is_interrupted(readable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = os.environ | {"FEATSTORE_VIEW_TOKEN": "0123456789abcdef"}
-    command = [sys.executable, "-m", "featstore.cli", "view", str(readable), "--port", "0", "--json"]
+    # What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{heard}; from featstore.cli.main import main; main()"
+    command = [sys.executable, "-c", script, "view", str(readable), "--port", "0", "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
