@@ -11,7 +11,7 @@ from featstore.build import BuildReport
 __all__ = ["LAYOUT", "NAME", "choose", "draw"]
 
 NAME = LAYOUT = "demo"
-CHOICES = {"weights": "demo", "views": 32, "holdout": 4}
+CHOICES = {"weights": "demo", "views": 32, "wide": 4, "holdout": 4}
 SHOWN = 8
 
 
