@@ -1,14 +1,13 @@
 """Linear heads on stored features: one version's variants on the same images, a head a variant and seed."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from featstore.evaluations import Figure
 from featstore.geometry import nearest
 from featstore.query import restricted
 from featstore.truths import IGNORED, Parts, classes_of, depth_of, labels_of
@@ -17,20 +16,34 @@ from featstore.versions import Version
 if TYPE_CHECKING:
     import torch
 
-    from dvt import ClassHead, HeadOptions
+    from dvt import ClassHead, HeadOptions, Jackknifed, Sums
     from featstore import FeatureDataset
 
     Targets = Mapping[str, torch.Tensor]
-    Samples = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
+    Outcome = dict[tuple[str, str], Sums | Jackknifed]
 
-__all__ = ["Job", "Outcome", "depth", "known_classes", "numbered", "seeded", "segmentation"]
+__all__ = [
+    "SEGMENTATION",
+    "Job",
+    "Outcome",
+    "depth",
+    "known_classes",
+    "mean_over_images",
+    "numbered",
+    "segmentation",
+    "segmentation_score",
+]
 
-OVER_SEEDS, DEPTHS = "seeds (t)", (1e-3, 10.0)
+DEPTHS = (1e-3, 10.0)
+SEGMENTATION = ("mIoU", "aAcc", "mAcc")
 
 
 @dataclass(frozen=True)
 class Job:
-    """Variants of one version and the images they are measured on; ``device`` is PyTorch's."""
+    """Variants of one version and the images they are measured on; ``device`` is PyTorch's, ``over`` what intervals are over.
+
+    A task gives for every variant and metric what figure, interval and differences are made of (an ``Outcome``).
+    """
 
     root: Path
     version: Version
@@ -42,6 +55,7 @@ class Job:
     neighbours: int
     k_patches: int
     gradient: float
+    over: Literal["seeds", "images"]
     advance: Callable[[int], None] = lambda count: None
 
     def data(self, train: bool, **wanted: bool) -> "FeatureDataset":
@@ -53,21 +67,7 @@ class Job:
         return FeatureDataset(self.root, self.version.dataset, image_ids=ids, **chosen, **wanted)  # type: ignore[arg-type]
 
 
-@dataclass(eq=False)
-class Outcome:
-    """Figures of all variants, and behind each first metric what differences from a peer are taken of.
-
-    ``seeds`` are values a seed by variant; ``counts`` (N, K, K) are confusions of each image, of which ``score`` makes the
-    first metric.
-    """
-
-    figures: list[Figure]
-    seeds: dict[str, list[float]] = field(default_factory=dict)
-    counts: dict[str, Any] = field(default_factory=dict)
-    score: Callable[[Any], Any] | None = None
-
-
-def segmentation(job: Job) -> Outcome:
+def segmentation(job: Job) -> "Outcome":
     """Train a linear head a variant and seed, and count pixels of masks at their own size."""
     import torch
 
@@ -80,18 +80,24 @@ def segmentation(job: Job) -> Outcome:
         for place, name in enumerate(truth.image_ids)
     }
     heads = trained(job, targets, lambda generator: dvt.ClassHead(job.version.channels, len(classes), generator))
-    counts = {key: torch.zeros(len(classes), len(classes), dtype=torch.int64) for key in heads}
+    counts = Tally(job)
     for place, item in judged_items(job):
         labels = torch.from_numpy(numbered(labels_of(judged, place), classes))
         there = labels != IGNORED
         for key, head in heads.items():
             given = predicted(job, head, item[key[0]], tuple(labels.shape)).argmax(dim=0).cpu()
-            counts[key] += dvt.count_pairs(labels[there], given[there], len(classes))
-    scores = {key: {name: float(v) for name, v in dvt.segmentation_scores(c).items()} for key, c in counts.items()}
-    return over_seeds(job, {key: [value] for key, value in scores.items()})
+            counts.add(key, dvt.count_pairs(labels[there], given[there], len(classes)))
+    return counts.outcome({name: partial(segmentation_score, name) for name in SEGMENTATION})
 
 
-def depth(job: Job) -> Outcome:
+def segmentation_score(name: str, counts: "torch.Tensor") -> "torch.Tensor":
+    """Return one figure of counts (…, K, K)."""
+    import dvt
+
+    return dvt.segmentation_scores(counts)[name]
+
+
+def depth(job: Job) -> "Outcome":
     """Train a linear depth head a variant and seed; figures are means over the images judged, maps at their own size."""
     import torch
 
@@ -106,14 +112,48 @@ def depth(job: Job) -> Outcome:
         job, targets, lambda g: dvt.DepthHead(job.version.channels, *DEPTHS, gradient=job.gradient, generator=g)
     )
     crop = dvt.EIGEN_CROP if layout_of(job) == "nyu" else None
-    found: dict[tuple[str, int], list[Mapping[str, float]]] = {key: [] for key in heads}
+    scores = Tally(job)
     for place, item in judged_items(job):
         true = torch.from_numpy(depth_of(judged, place, crop))
         for key, head in heads.items():
             given = predicted(job, head, item[key[0]], tuple(true.shape)).cpu()
-            scores = dvt.depth_scores(given, true, *DEPTHS)
-            found[key] += [scores] if scores else []
-    return over_seeds(job, found)
+            found = dvt.depth_scores(given, true, *DEPTHS)
+            row = [*found.values(), 1] if found else [0] * (len(dvt.DEPTH_METRICS) + 1)
+            scores.add(key, torch.tensor([row], dtype=torch.float64))
+    return scores.outcome({name: partial(mean_over_images, place) for place, name in enumerate(dvt.DEPTH_METRICS)})
+
+
+def mean_over_images(place: int, sums: "torch.Tensor") -> "torch.Tensor":
+    """Return the mean of one figure, of sums (…, 1, figures + 1) whose last is a count of images."""
+    return sums[..., 0, place] / sums[..., 0, -1]
+
+
+class Tally:
+    """What each head made of each image judged: amounts (K, L) that add up; added at once where seeds alone are told apart."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.found = job, dict[tuple[str, int], list["torch.Tensor"]]()
+
+    def add(self, key: tuple[str, int], amounts: "torch.Tensor") -> None:
+        """Take what one image gives of a variant and seed."""
+        held = self.found.setdefault(key, [])
+        if held and self.job.over == "seeds" and self.job.seeds > 1:
+            held[0] = held[0] + amounts
+        else:
+            held.append(amounts)
+
+    def outcome(self, scores: Mapping[str, Callable[["torch.Tensor"], "torch.Tensor"]]) -> "Outcome":
+        """Return the figures that sums give, by name."""
+        import torch
+
+        import dvt
+
+        outcome: Outcome = {}
+        for variant in self.job.variants:
+            seeds = [torch.stack(self.found[variant, seed]) for seed in range(self.job.seeds)]
+            for name, score in scores.items():
+                outcome[variant, name] = dvt.Sums(torch.stack(seeds), score, self.job.over)
+        return outcome
 
 
 def trained(job: Job, targets: "Targets", make: Callable[["torch.Generator"], "ClassHead"]) -> dict[Any, "ClassHead"]:
@@ -191,22 +231,3 @@ def layout_of(job: Job) -> str:
     """Return the layout of the data set."""
     with restricted(job.root, job.version.dataset) as connection:
         return str(connection.execute("SELECT layout FROM datasets").fetchall()[0][0])
-
-
-def over_seeds(job: Job, found: "Samples") -> Outcome:
-    """Return means over seeds with t-intervals; a seed's own figures are means over what was judged one by one."""
-    outcome = Outcome([])
-    for variant in job.variants:
-        own = [found[variant, seed] for seed in range(job.seeds)]
-        names = list(own[0][0]) if own[0] else []
-        values = {name: [math.fsum(s[name] for s in seed) / len(seed) for seed in own] for name in names}
-        outcome.figures += [seeded(variant, name, values[name]) for name in names]
-        outcome.seeds[variant] = values[names[0]] if names else []
-    return outcome
-
-
-def seeded(variant: str, name: str, values: list[float]) -> Figure:
-    """Return the figure of several seeds."""
-    import dvt
-
-    return Figure(variant, name, *dvt.over_seeds(values), OVER_SEEDS if len(values) > 1 else None, len(values))

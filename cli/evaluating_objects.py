@@ -1,17 +1,21 @@
 """Objects found on stored features without training, by LOST, held against annotated boxes."""
 
+from typing import TYPE_CHECKING
+
 from featstore.boxes import PhotographBoxes
 from featstore.errors import InputError
-from featstore.evaluations import Figure
 
-from .evaluating import Job, Outcome
+from .evaluating import Job
+
+if TYPE_CHECKING:
+    from .evaluating import Outcome
 
 __all__ = ["discovery"]
 
 ENOUGH = 0.5  # IoU above which a box has found an object
 
 
-def discovery(job: Job) -> Outcome:
+def discovery(job: Job) -> "Outcome":
     """Return CorLoc: the share of images where LOST's box has an IoU above 0.5 with that of any object.
 
     Beside it that of the box around the whole image, which needs no features. Images without an object in sight count for
@@ -23,7 +27,6 @@ def discovery(job: Job) -> Outcome:
 
     data = job.data(train=False)
     boxes = PhotographBoxes(job.root, data)
-    outcome = Outcome([], score=dvt.corloc)
     found: dict[str, list[list[int]]] = {variant: [] for variant in (*job.variants, "")}
     for place in range(len(data)):
         item = data[place]
@@ -33,14 +36,13 @@ def discovery(job: Job) -> Outcome:
             found[variant].append(hit(boxes, place, dvt.find_object(maps, job.k_patches).box, grid))
         found[""].append(hit(boxes, place, (0, 0, 1, 1), (1, 1)))
         job.advance(1)
-    counts = {name: torch.tensor(some)[:, None] for name, some in found.items()}
+    counts = {name: torch.tensor(some)[None, :, None] for name, some in found.items()}
     if not int(counts[""][..., 1].sum()):
         raise InputError(f"{job.version.name}: no image to judge by shows an object of which a box is known")
+    outcome: Outcome = {}
     for variant in job.variants:
-        for metric, some in (("CorLoc", counts[variant]), ("whole image", counts[""])):
-            value, ends = float(dvt.corloc(some.sum(dim=0))), dvt.bootstrap(dvt.corloc, some)
-            outcome.figures.append(Figure(variant, metric, value, *ends, "images (bootstrap)"))
-        outcome.counts[variant] = counts[variant]
+        outcome[variant, "CorLoc"] = dvt.Sums(counts[variant], dvt.corloc)
+        outcome[variant, "whole image"] = dvt.Sums(counts[""], dvt.corloc)
     return outcome
 
 

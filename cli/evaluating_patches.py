@@ -8,10 +8,18 @@ import numpy as np
 
 from featstore.aligned import one_grid
 from featstore.errors import InputError
-from featstore.evaluations import Figure
 from featstore.truths import IGNORED, labels_of
 
-from .evaluating import Job, Outcome, depth, known_classes, numbered, seeded, segmentation
+from .evaluating import (
+    SEGMENTATION,
+    Job,
+    depth,
+    known_classes,
+    mean_over_images,
+    numbered,
+    segmentation,
+    segmentation_score,
+)
 from .evaluating_objects import discovery
 
 if TYPE_CHECKING:
@@ -19,12 +27,14 @@ if TYPE_CHECKING:
 
     from featstore import FeatureDataset
 
+    from .evaluating import Outcome
+
 __all__ = ["TASKS"]
 
 AN_IMAGE, IN_ALL = 400, 200_000  # patches that kNN knows
 
 
-def knn(job: Job) -> Outcome:
+def knn(job: Job) -> "Outcome":
     """Label the patches of images to judge by with those nearest by cosine; nothing is drawn but patches of large sets."""
     import torch
 
@@ -33,7 +43,7 @@ def knn(job: Job) -> Outcome:
     truth, judged = job.data(train=True, mask=True), job.data(train=False, mask=True)
     classes = known_classes(truth, judged)
     sides = {True: patch_classes(job, truth, classes), False: patch_classes(job, judged, classes)}
-    outcome = Outcome([], score=partial(score, "mIoU"))
+    outcome: Outcome = {}
     limit = max(1, min(AN_IMAGE, IN_ALL // len(truth)))
     for variant in job.variants:
         drawn = np.random.default_rng(0)
@@ -49,25 +59,21 @@ def knn(job: Job) -> Outcome:
             found = dvt.knn_labels(fitted, given, features[there].to(job.device), job.neighbours)
             counts.append(dvt.count_pairs(labels[there], found.cpu(), len(classes)))
         job.advance(1)
-        outcome.counts[variant] = torch.stack(counts)
-        for name, value in dvt.segmentation_scores(outcome.counts[variant].sum(dim=0)).items():
-            ends = dvt.bootstrap(partial(score, name), outcome.counts[variant])
-            outcome.figures.append(Figure(variant, name, float(value), *ends, "images (bootstrap)"))
+        whole = torch.stack(counts)[None]
+        outcome |= {(variant, name): dvt.Sums(whole, partial(segmentation_score, name)) for name in SEGMENTATION}
     return outcome
 
 
-def score(name: str, counts: "torch.Tensor") -> "torch.Tensor":
-    """Return one figure of counts (…, K, K)."""
+def position(job: Job) -> "Outcome":
+    """Return the share of variance that positions explain, and MIC, of all images judged; maps must be on one grid.
+
+    MIC is taken of 16 images a seed, drawn by its number, and of as many channels.
+    """
+    import torch
+
     import dvt
 
-    return dvt.segmentation_scores(counts)[name]
-
-
-def position(job: Job) -> Outcome:
-    """Return the share of variance that positions explain, and MIC, of all images judged; maps must be on one grid."""
-    import dvt
-
-    outcome = Outcome([])
+    outcome: Outcome = {}
     for variant in job.variants:
         data = job.data(train=False)
         if data.ragged:
@@ -77,13 +83,14 @@ def position(job: Job) -> Outcome:
         for start in range(0, len(data), job.options.batch):
             batch = data.batch(range(start, min(len(data), start + job.options.batch)))[variant]
             share.add(batch.permute(0, 2, 3, 1).to(job.device))
-        value, low, high = share.interval()
-        outcome.figures.append(Figure(variant, "variance explained", value, low, high, "images (jackknife)"))
-        values = []
-        for seed in range(job.seeds):
-            some = np.random.default_rng(seed).permutation(len(data))[: dvt.MIC_PAIRS]
-            values.append(dvt.position_mic(data.batch(some.tolist())[variant].permute(0, 2, 3, 1).float(), seed=seed))
-        outcome.figures.append(seeded(variant, "MIC", values))
+        outcome[variant, "variance explained"] = share.estimate()
+        pairs = job.seeds * dvt.MIC_PAIRS
+        some = np.random.default_rng(0).permutation(len(data))[:pairs]
+        mics = dvt.position_mics(data.batch(some.tolist())[variant].permute(0, 2, 3, 1).float(), pairs)
+        amounts = torch.zeros(1, len(some), 1, 2, dtype=torch.float64)
+        for number, value in enumerate(mics):
+            amounts[0, number % len(some), 0] += torch.tensor([float(value), 1.0])
+        outcome[variant, "MIC"] = dvt.Sums(amounts, partial(mean_over_images, 0))
         job.advance(1)
     return outcome
 
@@ -104,7 +111,7 @@ def maps(data: "FeatureDataset", variant: str) -> Iterator["torch.Tensor"]:
     yield from (data[place][variant].flatten(1).T.float() for place in range(len(data)))
 
 
-TASKS: dict[str, Callable[[Job], Outcome]] = {
+TASKS: dict[str, Callable[[Job], "Outcome"]] = {
     "segmentation": segmentation,
     "knn": knn,
     "depth": depth,

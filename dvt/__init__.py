@@ -20,6 +20,7 @@ from .field import FieldOptions
 from .field_fit import FieldFit, fit_field
 from .framing import RESIZES, centred, inputs_near, nearest_input
 from .heads import ClassHead, DepthHead, HeadOptions, train_head
+from .intervals import Interval, Jackknifed, Sums
 from .judging import Figure, MethodResult, Patches, judge, run_method
 from .layers import Layers, at_layers
 from .lost import K_PATCHES, Discovery, connected, find_object
@@ -27,13 +28,13 @@ from .lstsq import LstsqOptions, solve, solve_groups
 from .mic import maximal_information
 from .nodes import LstsqFit, node_grid
 from .outliers import OutlierRule, Place, Spread, frequent_places, log_edges, spread_of
-from .position import MIC_PAIRS, JackknifeShare, PositionShare, chance_mic, position_mic, position_share
+from .position import MIC_PAIRS, JackknifeShare, PositionShare, chance_mic, position_mic, position_mics, position_share
 from .position_mean import PositionMeanDecomposer
 from .probe import knn_labels, patch_labels, ridge_labels
 from .rasa import RasaDecomposer, RasaOptions, fit_rasa
 from .raw import RawDecomposer, as_map, as_maps, raw_of
 from .registers import RegisterOptions, RegistersDecomposer, find_neurons
-from .scores import EIGEN_CROP, box_iou, corloc, depth_scores, over_seeds, segmentation_scores
+from .scores import DEPTH_METRICS, EIGEN_CROP, box_iou, corloc, depth_scores, over_seeds, segmentation_scores
 from .shifted import ShiftMeanDecomposer, ShiftOptions
 from .stage1 import Stage1Decomposer
 from .stage2 import Stage2Decomposer, StoredDecomposer, check_lineage, cleaned, position_mean
@@ -45,6 +46,7 @@ from .weights import demo_weights_path, read_weights
 
 __all__ = [
     "ALIASES",
+    "DEPTH_METRICS",
     "EIGEN_CROP",
     "K_PATCHES",
     "MIC_PAIRS",
@@ -68,7 +70,9 @@ __all__ = [
     "GridOptions",
     "HeadOptions",
     "HubError",
+    "Interval",
     "JackknifeShare",
+    "Jackknifed",
     "LayerDiagnosis",
     "Layers",
     "LstsqFit",
@@ -94,6 +98,7 @@ __all__ = [
     "Stage1Decomposer",
     "Stage2Decomposer",
     "StoredDecomposer",
+    "Sums",
     "TrainOptions",
     "Trainer",
     "Validation",
@@ -141,6 +146,7 @@ __all__ = [
     "patch_labels",
     "position_mean",
     "position_mic",
+    "position_mics",
     "position_share",
     "raw_of",
     "read_state",

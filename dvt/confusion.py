@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 __all__ = ["accuracy", "bootstrap", "count_pairs", "mean_iou"]
@@ -35,15 +35,15 @@ def mean_iou(counts: Tensor) -> Float[Tensor, "*draws"]:
 
 def bootstrap(
     figure: Callable[[Tensor], Tensor],
-    counts: Int[Tensor, "n rows columns"],
-    peer: Int[Tensor, "n rows columns"] | None = None,
+    counts: Real[Tensor, "n rows columns"],
+    peer: Real[Tensor, "n rows columns"] | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the interval that holds a figure with 95 % (percentiles of 1,000 draws of as many images, with replacement).
 
-    ``counts`` are those of each image; with a ``peer`` it is the interval of the figure less the peer's on the same draws.
-    NaN for fewer than two images. That of a mean IoU leans upwards, since drawn images may miss rare classes, which then do
-    not count; of a difference both sides miss them.
+    ``counts`` are amounts of each image that add up; with a ``peer`` it is the interval of the figure less the peer's on the
+    same draws. NaN for fewer than two images. That of a mean IoU leans upwards, since drawn images may miss rare classes,
+    which then do not count; of a difference both sides miss them.
     """
     if len(counts) < 2:
         return math.nan, math.nan

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .intervals import Jackknifed
 from .mic import maximal_information
-from .scores import over_seeds
 
 __all__ = [
     "MIC_PAIRS",
@@ -18,6 +18,7 @@ __all__ = [
     "chance_mic",
     "mic_channels",
     "position_mic",
+    "position_mics",
     "position_share",
 ]
 
@@ -75,7 +76,7 @@ class PositionShare:
 
 
 class JackknifeShare:
-    """The same share with a 95 % interval: value ± t · the jackknife's error over ten groups of the images, or fewer."""
+    """The same share with what its interval is made of: the share without each of ten groups of the images, or fewer."""
 
     def __init__(self, groups: int = 10) -> None:
         self.groups = [PositionShare() for _ in range(groups)]
@@ -87,16 +88,12 @@ class JackknifeShare:
             self.groups[number % len(self.groups)].add(one[None])
         self.images += len(maps)
 
-    def interval(self) -> tuple[float, float, float]:
-        """Return the share of all images and the ends of its interval, NaN for fewer than four images."""
+    def estimate(self) -> Jackknifed:
+        """Return the share of all images, and without each group; of fewer than four images it has no interval."""
         filled = [group for group in self.groups if group.images]
-        value = merged(filled).value()
-        if self.images < 4:
-            return value, math.nan, math.nan
-        without = [merged([g for g in filled if g is not own]).value() for own in filled]
-        _, low, high = over_seeds(without)
-        half = (high - low) / 2 * (len(without) - 1)  # s (n − 1) / √n is the jackknife's standard error
-        return value, value - half, value + half
+        apart = filled if self.images > 3 else []
+        without = (merged([other for other in filled if other is not own]).value() for own in apart)
+        return Jackknifed(merged(filled).value(), tuple(without))
 
 
 def merged(parts: list[PositionShare]) -> PositionShare:
@@ -112,18 +109,26 @@ def merged(parts: list[PositionShare]) -> PositionShare:
 def position_mic(
     features: Float[Tensor, "n h w c"], pairs: int = MIC_PAIRS, tokens: int = MIC_TOKENS, seed: int = 0
 ) -> float:
-    """Return the mean MIC [0, 1] of a feature channel and a patch coordinate, over the tokens of one image at a time.
+    """Return the mean of ``position_mics``; NaN without a token."""
+    found = position_mics(features, pairs, tokens, seed)
+    return float(found.mean()) if len(found) else math.nan
+
+
+def position_mics(
+    features: Float[Tensor, "n h w c"], pairs: int = MIC_PAIRS, tokens: int = MIC_TOKENS, seed: int = 0
+) -> Float[Tensor, " pairs"]:
+    """Return the MIC [0, 1] of a feature channel and the patch coordinates, over the tokens of one image at a time.
 
     ``pairs`` of an image and a channel take part, channels evenly spread over C and images in turn (the first ``pairs`` of
-    more), each with both coordinates, row and column: the mean of 2 ``pairs`` maximal information coefficients
-    (``maximal_information``), over all tokens of an image, or over ``tokens`` drawn ones of more. It is what the paper calls
+    more), pair k image k modulo n; each gives the mean of two maximal information coefficients (``maximal_information``), with
+    row and column, over all tokens of an image, or over ``tokens`` drawn ones of more. Their mean is what the paper calls
     position dependence (arXiv 2401.02957), as far as that is told. Content that differs between left and right, or above
-    and below, has a part in it, and numbers independent of position do not have 0 but ``chance_mic``. NaN without a token.
+    and below, has a part in it, and numbers independent of position do not have 0 but ``chance_mic``. Empty without a token.
     """
     count, height, width, depth = features.shape
     places = height * width
     if not count * places * depth:
-        return math.nan
+        return torch.zeros(0)
     drawn = np.arange(places)
     if places > tokens:
         drawn = np.sort(np.random.default_rng(seed).choice(places, tokens, replace=False))
@@ -131,8 +136,8 @@ def position_mic(
     found = []
     for number, channel in enumerate(mic_channels(depth, pairs)):
         values = features[number % count, :, :, channel].double().cpu().numpy().ravel()[drawn]
-        found += [maximal_information(axis, values) for axis in coordinates]
-    return float(np.mean(found))
+        found.append(float(np.mean([maximal_information(axis, values) for axis in coordinates])))
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def mic_channels(depth: int, pairs: int = MIC_PAIRS) -> list[int]:

@@ -1,5 +1,6 @@
 """Figures of tasks in the manifest, and in the note beside their version."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ __all__ = ["Figure", "keep_evaluations"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of one variant: its value and the ends of its 95 % interval over ``interval``, NaN without one."""
+    """One figure of one variant: its value and the ends of its 95 % interval over ``interval``, NaN without one.
+
+    ``difference`` is that from the same figure of ``baseline`` ("voc/dinov2_b/v1 raw"), paired, with its own interval.
+    """
 
     variant: str
     metric: str
@@ -24,6 +28,10 @@ class Figure:
     high: float
     interval: str | None
     seeds: int = 1
+    baseline: str | None = None
+    difference: float = math.nan
+    difference_low: float = math.nan
+    difference_high: float = math.nan
 
 
 def keep_evaluations(

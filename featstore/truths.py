@@ -26,6 +26,8 @@ __all__ = [
     "classes_of",
     "common_images",
     "depth_of",
+    "digest_of",
+    "folds_of",
     "labels_of",
     "parts_of",
     "stored_variants",
@@ -48,10 +50,11 @@ class Parts:
     val: tuple[str, ...]
     where: tuple[str, str]
 
-    @property
-    def digest(self) -> str:
-        """Return 12 hex digits of the SHA-256 of both lists."""
-        return hashlib.sha256("\n".join((*self.train, "", *self.val)).encode()).hexdigest()[:12]
+
+def digest_of(parts: Sequence[Parts]) -> str:
+    """Return 12 hex digits of the SHA-256 of all lists of images."""
+    lists = "\n\n".join("\n".join((*one.train, "", *one.val)) for one in parts)
+    return hashlib.sha256(lists.encode()).hexdigest()[:12]
 
 
 def versions_named(root: Path, names: Sequence[str]) -> list[Version]:
@@ -102,6 +105,32 @@ def parts_of(
         return Parts(first, second, where)
     names = " and ".join(version.name for version, _ in wanted)
     raise NotInStoreError(f"{names}: not enough images{CALLED[needs]} to train on and to judge by")
+
+
+def folds_of(
+    root: Path,
+    wanted: Sequence[tuple[Version, tuple[str, ...]]],
+    folds: int,
+    where: str = "true",
+    needs: str | None = None,
+) -> tuple[Parts, ...]:
+    """Return ``folds`` ways to part the images for which ``where`` holds: each is judged once, by what the others teach.
+
+    Images go to folds in turns, in the order of their SHA-256, the same bytes under two names to one fold. Raises as
+    ``common_images``, and InputError for fewer images than folds.
+    """
+    ids = common_images(root, wanted, where, needs)
+    with viewed(root, wanted[0][0].dataset) as connection:
+        shas = dict(connection.execute("SELECT image_id, sha256 FROM images").fetchall())
+    turns = {sha: turn % folds for turn, sha in enumerate(sorted({shas[name] for name in ids}))}
+    if len(turns) < folds:
+        raise InputError(f"{folds} folds need as many images{CALLED[needs]}: {where!r} leaves {len(turns)}")
+    told = (f"{folds - 1} of {folds} folds", where)
+    parts = []
+    for fold in range(folds):
+        judged = tuple(name for name in ids if turns[shas[name]] == fold)
+        parts.append(Parts(tuple(name for name in ids if turns[shas[name]] != fold), judged, told))
+    return tuple(parts)
 
 
 def common_images(

@@ -87,6 +87,43 @@ def test_one_hot_features_label_every_patch(root: Path) -> None:
     assert {(one["low"], one["high"], one["interval"]) for one in found.values()} == {(1, 1, "images (bootstrap)")}
 
 
+def test_folds_judge_every_image_once_by_what_the_others_teach(root: Path) -> None:
+    few = ("v1", "--task", "knn", "--neighbours", 150, "--json", "--root", root)
+    found = figures(*few, "--folds", 3)
+    whole = found["voc/mean/v1", "aAcc"]
+    assert (whole["train_images"], whole["val_images"]) == (8, 12)
+    shas = rows(root, "SELECT sha256, list(image_id) FROM images GROUP BY ALL ORDER BY sha256")
+    assert len(shas) < 12  # the same bytes under several names, which go to one fold
+    pixels = right = 0.0
+    for fold in range(3):
+        own = ", ".join(f"'{name}'" for _, names in shas[fold::3] for name in names)
+        told = figures(*few, "--train-where", f"image_id NOT IN ({own})", "--val-where", f"image_id IN ({own})")
+        one = told["voc/mean/v1", "aAcc"]
+        pixels += one["val_images"]
+        right += one["value"] * one["val_images"]  # every image has as many patches
+    assert whole["value"] == pytest.approx(right / pixels)
+    assert 0.1 < whole["value"] < 0.95
+    kept = rows(root, "SELECT settings ->> 'folds', settings ->> 'train' FROM evaluations WHERE val_images = 12")
+    assert kept == [("3", "2 of 3 folds")] * 3
+
+
+def test_heads_are_judged_over_images_as_over_seeds(root: Path) -> None:
+    few = ("v1", "v3", "--steps", 3, "--seeds", 2, "--device", "cpu", "--json", "--root", root)
+    seeds, images = figures(*few), figures(*few, "--over", "images")
+    alike = ("value", "difference", "baseline", "seeds")
+    for key, one in images.items():
+        other = seeds[key]
+        assert [one.get(name) for name in alike] == pytest.approx([other.get(name) for name in alike])
+        assert (one["interval"], other["interval"]) == ("images (bootstrap)", "seeds (t)")
+        assert one["low"] <= one["high"]
+    assert images["voc/mean/v3", "mIoU"]["baseline"] == "voc/mean/v1 raw"
+    kept = "SELECT difference, difference_low, difference_high FROM evaluations WHERE baseline IS NOT NULL"
+    held = {tuple(one[name] for name in ("difference", "difference_low", "difference_high"))
+            for told in (seeds, images) for one in told.values() if "baseline" in one}  # fmt: skip
+    assert set(rows(root, kept)) == held
+    assert rows(root, "SELECT count(*) FROM evaluations WHERE settings ->> 'over' = 'images'") == [(6,)]
+
+
 def test_positions_of_flat_images_tell_nothing(root: Path) -> None:
     found = figures("v1", "--task", "position", "--json", "--root", root)
     assert abs(found["voc/mean/v1", "variance explained"]["value"]) < 0.05
@@ -189,6 +226,7 @@ def test_the_tutorials_head_by_hand_runs(
         (("v1", "--train-where", "split = 'train'"), "give both --train-where and --val-where"),
         (("v1", "--train-where", "true", "--val-where", "true"), "12 images are both to train on and to judge by"),
         (("v1", "--task", "depth"), "not enough images with a depth map"),
+        (("v1", "--task", "knn", "--folds", 40), "40 folds need as many images with a mask: 'true' leaves"),
         (("v1", "--train-where", "nonsense", "--val-where", "true"), "nonsense"),
     ],
 )

@@ -178,7 +178,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with restricted(root) as connection:
         version = find_version(connection, "pets/fake/v1")
     figures = [
-        Figure("clean", "mIoU", 0.75, 0.7, 0.8, "seeds (t)", 3),
+        Figure("clean", "mIoU", 0.75, 0.7, 0.8, "seeds (t)", 3, "pets/fake/v1 raw", 0.25, -0.01, 0.51),
         Figure("raw", "mIoU", 0.5, 0.4, 0.6, "seeds (t)", 3),
         Figure("raw", "aAcc", 0.9, float("nan"), float("nan"), None),
     ]
@@ -365,7 +365,7 @@ def test_evaluations_with_intervals_and_differences(page: Page) -> None:
     assert tables[1][0] == ["variant", "mIoU ↑", "aAcc ↑"]
     assert tables[1][1] == ["raw", "0.500 [0.400, 0.600]", "0.900"]
     assert tables[1][2] == ["clean", "0.750 [0.700, 0.800]", "–"]
-    assert tables[1][3:] == [["v2 raw", "0.250 [0.200, 0.300]", "–"], ["clean − raw", "+0.250", "–"]]
+    assert tables[1][3:] == [["v2 raw", "0.250 [0.200, 0.300]", "–"], ["clean − raw", "+0.250 [−0.010, +0.510]", "–"]]
     assert len(tables) == 2  # the same task on other images is not beside them
     assert any("7 images to learn from, 3 images to judge by, 3 seeds" in text for text in page.texts("p"))
 

@@ -55,6 +55,7 @@ def test_only_the_place_where_they_meet_imports_dvt() -> None:
         "denoisers.py",
         "diagnosing.py",
         "eval.py",
+        "evaluated.py",
         "evaluating.py",
         "evaluating_objects.py",
         "evaluating_patches.py",

@@ -128,7 +128,11 @@ def known(row: Mapping[str, Any] | None, *columns: str) -> bool:
 
 
 def change(own: Mapping[str, Any] | None, peer: Mapping[str, Any] | None) -> Cell:
-    """Return by how much a figure differs from another."""
+    """Return by how much a figure differs from another, with its paired interval where it was measured beside that."""
     if own is None or peer is None or not (known(own, "value") and known(peer, "value")):
         return Cell("–")
-    return Cell(f"{own['value'] - peer['value']:+.3f}".replace("-", "−"))
+    beside = own.get("baseline") is not None and own["baseline"] == peer["named"]
+    paired = beside and known(own, "difference", "difference_low", "difference_high")
+    ends = f"{own['difference_low']:+.3f}, {own['difference_high']:+.3f}" if paired else ""
+    told = own["difference"] if paired else own["value"] - peer["value"]
+    return Cell(f"{told:+.3f}".replace("-", "−"), ends.replace("-", "−"))

@@ -61,6 +61,8 @@ BUILDS = """
 """
 EVALUATIONS = f"""
     SELECT CASE WHEN {KEY} THEN NULL WHEN backbone = $backbone THEN version ELSE backbone || '/' || version END AS peer,
+           dataset || '/' || backbone || '/' || version || ' ' || variant AS named, baseline,
+           difference, difference_low, difference_high,
            task, variant, metric, value, low, high, interval, seeds, settings, train_images, val_images, created_at
     FROM evaluations SEMI JOIN (SELECT task, settings FROM evaluations WHERE {KEY}) USING (task, settings)
     WHERE dataset = $dataset

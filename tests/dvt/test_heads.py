@@ -141,7 +141,7 @@ def test_the_share_of_positions_has_a_jackknifes_interval() -> None:
     share = JackknifeShare(12)
     for part in maps.split(5):
         share.add(part)
-    value, low, high = share.interval()
+    value, low, high = share.estimate().interval()
     without = np.array([position_share(torch.cat([maps[:n], maps[n + 1 :]])) for n in range(12)])
     error = math.sqrt(11 / 12 * ((without - without.mean()) ** 2).sum())
     half = float(stats.t.ppf(0.975, 11)) * error
