@@ -79,10 +79,10 @@ class ComputeOptions:
             )
         if self.denoiser and self.method != "stage2":
             raise InputError("--denoiser is of --method stage2")
-        if self.artifact_prior not in (None, "none") and (
-            self.method != "stage1" or self.solver == "field" or self.faithful
-        ):
-            raise InputError("--artifact-prior needs --method stage1 --solver lstsq")
+        if self.artifact_prior not in (None, "none") and (self.method != "stage1" or self.faithful):
+            raise InputError(
+                "--artifact-prior needs --method stage1, and not --faithful, which knows nothing beforehand"
+            )
         if self.faithful and self.solver == "lstsq":
             raise InputError(
                 "--faithful is the original's settings, whose solver is the field: leave out --solver lstsq"

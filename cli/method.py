@@ -110,7 +110,7 @@ def choose_method(
 
 def begins_from_artifact(compute: ComputeOptions) -> bool:
     """Whether the method can begin from an artifact known beforehand, which is measured unasked then."""
-    return compute.method == "stage1" and compute.solver != "field" and not compute.faithful
+    return compute.method == "stage1" and not compute.faithful
 
 
 def measured_artifact(

@@ -123,7 +123,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "artifact_prior": click.option(
         "--artifact-prior",
         metavar="VERSION",
-        help="lstsq: begin from an artifact known beforehand: the mean over a version built before, or `measure`, that of up "
+        help="Begin from an artifact known beforehand: the mean over a version built before, or `measure`, that of up "
         "to 512 crops of the data set in which content lies anywhere; `none` is without.  [default: measure]",
     ),
     "iterations": click.option(

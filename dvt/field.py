@@ -32,7 +32,8 @@ class FieldOptions:
     ``batch``: patches a step. ``rate`` and ``last_rate``: of Adam, cosine between them after a linear rise over a share
     ``warmup`` of the steps. ``freeze``: share of steps after which G is frozen and h joins. ``betas``, ``eps``: Adam's.
     ``decay``: weight decay, added to the gradient (the code's 1e-5 is divided by its loss scale of 1024, as it never
-    unscales: 1e-5/1024; none here). ``residual`` and ``sparsity``: weights of h's two terms.
+    unscales: 1e-5/1024; none here). ``residual`` and ``sparsity``: weights of h's two terms. ``prior``: weight of a prior
+    artifact Ḡ, from which G begins then (ours, as lstsq's): prior·‖G − Ḡ‖² beside the squared errors of all samples.
     """
 
     grid: GridOptions | None = None
@@ -47,6 +48,7 @@ class FieldOptions:
     decay: float = 0.0
     residual: float = 0.1
     sparsity: float = 0.02
+    prior: float = 64.0
 
     def __post_init__(self) -> None:
         """Raise SolverError for values that make no sense."""
@@ -54,6 +56,8 @@ class FieldOptions:
             raise SolverError("the field needs at least two iterations and one patch a step")
         if not 0 <= self.warmup <= 1 or not 0 < self.freeze <= 1:
             raise SolverError("warmup must lie in [0, 1] and freeze in (0, 1]")
+        if self.prior < 0:
+            raise SolverError("the weight of a prior artifact is not negative")
 
     @classmethod
     def faithful(cls, iterations: int = 20_000) -> "FieldOptions":
@@ -97,6 +101,14 @@ class FieldModel(nn.Module):
             if isinstance(layer, nn.Linear):
                 draw_linear(layer, generator)
         self.artifact = nn.Parameter(0.02 * torch.randn(*grid, channels, generator=generator))
+        self.prior: Tensor | None = None
+        self.pull = 0.0
+
+    @torch.no_grad()
+    def begin_from(self, prior: Float[Tensor, "h w c"], pull: float) -> None:
+        """Have G begin from a prior artifact and stay near it: ``pull`` times the mean square of G − Ḡ joins the loss."""
+        self.artifact.copy_(prior)
+        self.prior, self.pull = prior.to(self.artifact), pull
 
     def forward(self, places: Float[Tensor, "n 2"]) -> Float[Tensor, "n c"]:
         """Return S at places (x, y) in [0, 1]; coordinates stay float32, since bfloat16 errs by cells of the finest level."""
@@ -114,7 +126,8 @@ class FieldModel(nn.Module):
         """Return the loss of samples (places in the image, features, indices of their positions)."""
         own = F.embedding(positions, self.artifact.flatten(0, 1))
         if not second_half:
-            return field_losses(self(places), own, raw)["loss"]
+            fitted = field_losses(self(places), own, raw)["loss"]
+            return fitted if self.prior is None else fitted + self.pull * F.mse_loss(self.artifact, self.prior)
         terms = field_losses(self(places), own.detach(), raw, self.residual(raw), options.residual, options.sparsity)
         return terms["loss"]
 

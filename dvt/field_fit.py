@@ -45,17 +45,20 @@ def fit_field(
     seed: int = 0,
     backend: str = "auto",
     graphs: bool = True,
+    prior: Float[Tensor, "h w c"] | None = None,
 ) -> FieldFit:
     """Fit S, G and h to the raw features of views whose patches lie at ``places``, (x, y) in [0, 1].
 
     Parameters and samples are drawn on the CPU from ``seed``, so that every device starts alike. On CUDA each half's step is
-    captured once as a graph and replayed (not with tinycudann's grid, nor where ``graphs`` is false). Raises SolverError where
-    the loss does not stay finite.
+    captured once as a graph and replayed (not with tinycudann's grid, nor where ``graphs`` is false). ``prior`` is an artifact
+    known beforehand (``FieldOptions.prior``). Raises SolverError where the loss does not stay finite.
     """
     device = features.device
     generator = torch.Generator().manual_seed(seed)
     chosen = encoding_backend(backend, device)
     model = FieldModel(tuple(features.shape[1:3]), features.shape[-1], options, chosen, generator).to(device)  # type: ignore[arg-type]
+    if prior is not None:  # the loss is a mean over V views: each position has V samples
+        model.begin_from(prior.to(device), options.prior / len(features))
     step = Step(model, features.flatten(0, 2), places.reshape(-1, 2), options)
     captured = graphs and device.type == "cuda" and chosen == "pytorch"
     switch = int(options.freeze * options.iterations)

@@ -49,7 +49,7 @@ def fit_images(
     seed: int = 0,
     encoding: str = "auto",
 ) -> list[Fit]:
-    """Fit every image to its views. Weights, ``prior`` and several groups are lstsq's; ``seed`` and ``encoding`` the field's.
+    """Fit every image to its views. Weights and several groups are lstsq's; ``seed`` and ``encoding`` the field's.
 
     Raises SolverError.
     """
@@ -57,7 +57,8 @@ def fit_images(
         return list(solve_groups(groups, options, prior))
     (group,) = groups
     places = lattice(group.rows, group.columns)
-    return [fit_field(one, where, options, seed, encoding) for one, where in zip(group.features, places, strict=True)]
+    views = zip(group.features, places, strict=True)
+    return [fit_field(one, where, options, seed, encoding, prior=prior) for one, where in views]
 
 
 def notes(options: SolverOptions, encoding: str, device: torch.device, views: int) -> tuple[str, ...]:

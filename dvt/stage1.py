@@ -47,8 +47,8 @@ class Stage1Decomposer:
 
     Clean is S at the whole image's patch centres, plus a share ``blend`` of what S and G leave of the whole image's own
     features; artifact is G, with zero mean; raw is what the model gives for the whole image; ``fine_grid`` (H', W') asks for
-    clean on another grid too. ``context`` weighs views by their area, ``prior`` is an artifact (H, W, C) known beforehand (both
-    lstsq's).
+    clean on another grid too. ``context`` weighs views by their area (lstsq's), ``prior`` is an artifact (H, W, C) known
+    beforehand.
     Unlike the original code, crops are cut from the full-resolution image, features placed at patch centres, and with lstsq
     crops go through the model at an input of their own (``ViewOptions.crop_input``), whose artifact is fitted beside that of
     the whole image; ``ViewOptions.faithful`` and ``FieldOptions.faithful`` do as it did. On a GPU ``memory`` bytes bound how
@@ -81,8 +81,8 @@ class Stage1Decomposer:
         self.backbones = [backbone]
         if self.views.crop_input and self.views.crop_input != backbone.input_size:
             self.backbones.append(backbone.resized(self.views.crop_input))
-        if not direct and (prior is not None or context or len(self.backbones) > 1):
-            raise SolverError("a prior artifact, weights by context and a crop input of its own are the solver lstsq's")
+        if not direct and (context or len(self.backbones) > 1):
+            raise SolverError("weights by context and a crop input of its own are the solver lstsq's")
         self.solver = solver or LstsqOptions()
         if isinstance(self.solver, LstsqOptions):
             self.solver = replace(self.solver, nodes=self.nodes(self.solver))
@@ -134,6 +134,8 @@ class Stage1Decomposer:
         method: dict[str, Any] = {"name": "stage1", "solver": name, "views": asdict(self.views)}
         method |= {name: asdict(self.solver)}
         method |= {"blend": self.blend, "context": self.context}
+        if self.prior is None and name == "field":
+            method[name].pop("prior")  # it decides nothing then
         if self.prior is not None:
             data = self.prior.float().contiguous().cpu().numpy().astype("<f4").tobytes()
             method["prior"] = hashlib.sha256(data).hexdigest()

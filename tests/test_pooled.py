@@ -83,8 +83,8 @@ def test_a_build_starts_from_it_and_says_so(tmp_path: Path, capsys: pytest.Captu
         == 1
     )
     assert "is no prior" in capsys.readouterr().err
-    assert call("build", "pets", *root, *model, "--solver", "field", "--artifact-prior", "v1") == 1
-    assert "needs --method stage1 --solver lstsq" in capsys.readouterr().err
+    assert call("build", "pets", *root, *model, "--faithful", "--artifact-prior", "v1") == 1
+    assert "needs --method stage1, and not --faithful" in capsys.readouterr().err
 
 
 def test_a_build_measures_it_once_and_keeps_it(
@@ -121,7 +121,7 @@ def test_a_build_measures_it_once_and_keeps_it(
     assert call(*build) == 0
     assert f"artifact prior: kept in {kept.name}" in capsys.readouterr().err
     assert np.array_equal(np.load(kept), values)
-    assert call(*build[:-1], "measure", "--solver", "field") == 1
+    assert call(*build[:-1], "measure", "--faithful") == 1
 
 
 def test_it_is_measured_unasked_and_what_few_images_gave_is_their_own(
@@ -145,10 +145,12 @@ def test_it_is_measured_unasked_and_what_few_images_gave_is_their_own(
 
     two = ("--source", str(make_folder(tmp_path / "two", count=2)))
     field = ("--solver", "field", "--iterations", "2")
-    assert prior_of("two", *two, *field) is None
+    assert prior_of("two", *two, *field, "--artifact-prior", "none") is None
     assert prior_of("two", "--artifact-prior", "none") is None
+    assert prior_of("two", "--faithful", "--iterations", "2", "--crop-input", "32") is None
     assert not kept("*")
     few = prior_of("two")  # 4 crops
+    assert prior_of("two", *field) == few
     assert kept("*.npy") == kept("few-*.npy") == [few]
     many = prior_of("four", "--source", str(make_folder(tmp_path / "four", count=4)))  # 8 crops
     assert kept("anywhere-*.npy") == [many] != [few]

@@ -155,8 +155,12 @@ def test_a_prior_is_in_the_recipe_and_must_fit(backbone: Backbone) -> None:
     assert first != second
     with pytest.raises(SolverError, match="has shape"):
         Stage1Decomposer(backbone, prior=torch.ones(16, 8, 384))
+    field = FieldOptions(iterations=2)
+    told = [Stage1Decomposer(backbone, solver=field, prior=one).recipe()["method"] for one in (None, prior)]
+    assert ("prior" in told[0], "prior" in told[0]["field"]) == (False, False)
+    assert (told[1]["prior"], told[1]["field"]["prior"]) == (first, 64.0)
     with pytest.raises(SolverError, match="lstsq's"):
-        Stage1Decomposer(backbone, solver=FieldOptions(), prior=prior)
+        Stage1Decomposer(backbone, solver=field, context=1.0)
 
 
 def test_memory_bounds_the_batch_and_too_little_is_told(backbone: Backbone) -> None:
