@@ -37,8 +37,8 @@ __all__ = ["train"]
     "--rate",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    default=2e-4,
-    help="Learning rate at a batch of 256; scaled by √(batch/256).",
+    default=2e-3,
+    help="Learning rate at a batch of 256, scaled by √(batch/256); the paper's for 40,000 steps: 2e-4.",
 )
 @click.option(
     "--warmup",

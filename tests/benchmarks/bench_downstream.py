@@ -3,7 +3,8 @@
 Peer, in the same run: raw. Every line is scored on the same splits of the same images, and what is printed beside its mean
 is the difference from raw on each split: mean, standard deviation, and on how many of them it is ahead. The last column is
 the share of variance that positions explain. Features of the views are kept in --cache, so that a second run need not
-run the model again.
+run the model again. --finer 2 scores raw of an input twice as large, too, averaged to the same patches: what detail alone
+is worth, with nothing cleaned.
 
     python tests/benchmarks/bench_downstream.py COCO_VOC --cache DIR [--input 224] [--views 32] [--solvers lstsq,field]
 
@@ -20,8 +21,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from dvt import Backbone, FieldOptions, LstsqOptions, Stage1Decomposer, ViewOptions, mean_anywhere, position_share
+from dvt import (
+    Backbone,
+    FieldOptions,
+    LstsqOptions,
+    Stage1Decomposer,
+    ViewOptions,
+    mean_anywhere,
+    position_share,
+    raw_of,
+)
+from dvt.preprocess import squash
 from dvt.view_features import Batch
 from featstore.images import decode
 
@@ -45,6 +57,7 @@ def main() -> None:
     parser.add_argument("--solvers", default="lstsq")
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--measure", type=int, default=0, help="crops of each image to measure a prior artifact by")
+    parser.add_argument("--finer", type=int, default=1, help="times the input's side, for raw of more detail")
     parser.add_argument("--splits", type=int, default=5)
     options = parser.parse_args()
     named = options.weights in ("demo", "hub", "random")
@@ -59,10 +72,17 @@ def main() -> None:
     decomposer = Stage1Decomposer(backbone, drawn)
     options.prior = measured(options, backbone) if options.measure else None
     names, variants = [], defaultdict(list)
+    side = options.finer * options.input
+    finer = backbone.resized((side, side)) if options.finer > 1 else None
     for name, batch in images(options, decomposer):
         names.append(name)
         for label, value in cleaned(options, decomposer, batch):
             variants[label].append(value.flatten(0, 1).cpu().numpy())
+        if finer is not None:
+            value = of_more_detail(finer, batch.images[0].image, options.finer)
+            variants[f"raw at {side}, mean of {options.finer}x{options.finer}"].append(
+                value.flatten(0, 1).cpu().numpy()
+            )
     voc = options.data / "VOCdevkit" / "VOC2012" / "SegmentationClass"
     tasks = {
         "VOC-21": [patch_labels(voc / f"{name}.png", backbone.grid, 255) for name in names],
@@ -77,6 +97,12 @@ def main() -> None:
     for label, features in variants.items():
         maps = torch.from_numpy(np.stack(features))[:, None]  # a row of all positions
         print(f"  {label:28} {position_share(maps):.3f}")
+
+
+def of_more_detail(backbone: Backbone, image: torch.Tensor, times: int) -> torch.Tensor:
+    """Raw features (H, W, C) of a larger input, averaged over ``times`` by ``times`` patches."""
+    raw, _ = raw_of(backbone, [squash(image, backbone.input_size, backbone.interpolation)])
+    return F.avg_pool2d(raw.permute(0, 3, 1, 2), times)[0].permute(1, 2, 0)
 
 
 def measured(options: argparse.Namespace, backbone: Backbone) -> torch.Tensor:
