@@ -5,7 +5,8 @@ Positions are asked twice. Over whole photographs, where content itself depends 
 middle); and over crops of the plane that a photograph and its mirror images tile, at a random place and size each, where it
 cannot (the left of a crop of the photograph alone lies more often at the photograph's left): what positions explain there is
 the model's doing. Peer, in the same run: raw. `PositionShare` is free of the bias that a mean over few
-images has.
+images has. Last, how far it looks: the share of D's sensitivity (squared gradient of a random direction of one patch's output)
+that lies at that patch of its input, and at the 3 by 3 around it; 1 is a map of each patch by itself.
 
     python tests/benchmarks/bench_denoiser.py DENOISER FOLDER [--crops 4] [--pairs ROOT:DATASET/BACKBONE/VERSION]
 """
@@ -50,6 +51,9 @@ def main() -> None:
             f"{judged.raw_position:.3f} of raw, {judged.clean_position:.3f} of clean"
         )
     files = sorted(options.folder.glob("*.jpg"))[: options.images]
+    raw, _ = raw_of(backbone, [one for batch in inputs(files[:8], backbone, 0) for one in batch])
+    own, near = reach(denoiser, raw)
+    print(f"of what moves a patch of D(raw), {own:.4f} is that patch of raw, {near:.4f} the 3 x 3 around it")
     for label, crops in (("whole photographs", 0), ("crops anywhere", options.crops)):
         shares = PositionShare(), PositionShare()
         for batch in inputs(files, backbone, crops):
@@ -62,6 +66,17 @@ def main() -> None:
         print(
             f"{label} ({shares[0].images}): raw {raw_share:.4f}, D(raw) {own:.4f}, ratio {own / raw_share:.2f} (limit 0.5)"
         )
+
+
+def reach(denoiser: Denoiser, raw: torch.Tensor) -> tuple[float, float]:
+    """The share of D's sensitivity at a middle patch that is that patch of raw (N, H, W, C), and the 3 by 3 around it."""
+    row, column = raw.shape[1] // 2, raw.shape[2] // 2
+    given = raw.clone().requires_grad_()
+    direction = torch.randn(len(raw), raw.shape[-1], generator=torch.Generator().manual_seed(0)).to(raw)
+    (found,) = torch.autograd.grad((denoiser(given)[:, row, column] * direction).sum(), given)
+    moved = found.square().sum(dim=(0, 3))
+    around = moved[row - 1 : row + 2, column - 1 : column + 2].sum()
+    return float(moved[row, column] / moved.sum()), float(around / moved.sum())
 
 
 def pairs(data: FeatureDataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
