@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import InputError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Measured", "figures_table", "joined", "parts_text"]
 
 DIFFERENCE = ("baseline", "difference", "difference_low", "difference_high")
+LINE = 100  # letters of a condition that are told
 Told = tuple[Version, Sequence[Figure]]
 
 
@@ -93,12 +95,12 @@ def joined(folds: Sequence["Outcome"]) -> "Outcome":
 
 def parts_text(parts: Sequence[Parts]) -> str:
     """Return which images are taken, in words."""
-    first = parts[0]
+    first, (taught, judged) = parts[0], (shorten(where, LINE, placeholder=" …") for where in parts[0].where)
     if len(parts) > 1:
         count = sum(len(fold.val) for fold in parts)
-        return f"{plural(count, 'image')} ({first.where[1]}), each judged by what {first.where[0]} teach"
-    trained = f"{plural(len(first.train), 'image')} to train on ({first.where[0]}), " if first.train else ""
-    return f"{trained}{len(first.val)} to judge by ({first.where[1]})"
+        return f"{plural(count, 'image')} ({judged}), each judged by what {taught} teach"
+    trained = f"{plural(len(first.train), 'image')} to train on ({taught}), " if first.train else ""
+    return f"{trained}{len(first.val)} to judge by ({judged})"
 
 
 def figures_table(lines: Sequence[Told]) -> str:

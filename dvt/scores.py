@@ -10,6 +10,8 @@ from torch import Tensor
 __all__ = ["DEPTH_METRICS", "EIGEN_CROP", "box_iou", "corloc", "depth_scores", "over_seeds", "segmentation_scores"]
 
 DEPTH_METRICS = ("RMSE", "AbsRel", "delta1", "delta2", "delta3")
+"""What ``depth_scores`` gives, in order."""
+
 EIGEN_CROP = (45, 471, 41, 601)
 """Top, bottom, left, right of the part of NYU's 480 × 640 that counts: Eigen et al., NeurIPS 2014 (arXiv 1406.2283)."""
 

@@ -48,12 +48,11 @@ class Stage1Decomposer:
     Clean is S at the whole image's patch centres, plus a share ``blend`` of what S and G leave of the whole image's own
     features; artifact is G, with zero mean; raw is what the model gives for the whole image; ``fine_grid`` (H', W') asks for
     clean on another grid too. ``context`` weighs views by their area (lstsq's), ``prior`` is an artifact (H, W, C) known
-    beforehand.
-    Unlike the original code, crops are cut from the full-resolution image, features placed at patch centres, and with lstsq
-    crops go through the model at an input of their own (``ViewOptions.crop_input``), whose artifact is fitted beside that of
-    the whole image; ``ViewOptions.faithful`` and ``FieldOptions.faithful`` do as it did. On a GPU ``memory`` bytes bound how
-    many images are in flight: views of the next run while those before are solved together. Raises SolverError for settings
-    that do not go together.
+    beforehand. Unlike the original code, crops are cut from the full-resolution image, features placed at patch centres, and
+    with lstsq crops go through the model at an input of their own (``ViewOptions.crop_input``), whose artifact is fitted
+    beside that of the whole image; ``ViewOptions.faithful`` and ``FieldOptions.faithful`` do as it did. On a GPU ``memory``
+    bytes bound how many images are in flight: views of the next run while those before are solved together. Raises SolverError
+    for settings that do not go together.
     """
 
     variants: tuple[str, ...] = ("raw", "clean", "artifact", "residual")
@@ -132,13 +131,12 @@ class Stage1Decomposer:
         """Return everything that decides the numbers."""
         name = solver_name(self.solver)
         method: dict[str, Any] = {"name": "stage1", "solver": name, "views": asdict(self.views)}
-        method |= {name: asdict(self.solver)}
-        method |= {"blend": self.blend, "context": self.context}
-        if self.prior is None and name == "field":
-            method[name].pop("prior")  # it decides nothing then
+        method |= {name: asdict(self.solver), "blend": self.blend, "context": self.context}
         if self.prior is not None:
             data = self.prior.float().contiguous().cpu().numpy().astype("<f4").tobytes()
             method["prior"] = hashlib.sha256(data).hexdigest()
+        elif name == "field":
+            method[name].pop("prior")  # it decides nothing then
         if self.fine_grid:
             method["clean_grid"] = list(self.fine_grid)
         return {"backbone": self.backbone.recipe(), "method": method}
