@@ -172,7 +172,7 @@ def test_no_worker_outlives_its_parent(
         else:
             parent.kill()
         assert parent.wait(20) == code, parent.stderr and parent.stderr.read()
-        assert wait_until(lambda: not any(map(alive, pids)), 10)
+        assert wait_until(lambda: not any(map(alive, pids)), 60)
         assert parent.stderr is not None
         assert parent.stderr.read() == ""
     build_version(root, REQUEST, FakeDecomposer())

@@ -80,12 +80,13 @@ def test_a_node_that_is_killed_costs_no_byte(
     (tmp_path / "pids").mkdir()
     said: list[str] = []
     told: list[int] = []
+    gone: list[None] = []
     doomed = cluster.add_node(**NODE)
 
     def advanced(count: int) -> None:
         told.append(count)
-        if sum(told) == 4:
-            cluster.remove_node(doomed, allow_graceful=False)
+        if sum(told) >= 4 and not gone and len(list((tmp_path / "pids").iterdir())) >= 3:  # all three are at work
+            gone.append(cluster.remove_node(doomed, allow_graceful=False))
 
     engine = RayEngine(Worker("cpu", partial(noted, tmp_path / "pids", 0.4)), cluster.address, actors=3)
     report = build_version(
@@ -99,7 +100,7 @@ def test_a_node_that_is_killed_costs_no_byte(
     pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
     assert len(pids) >= 3
     assert os.getpid() not in pids
-    assert wait_until(lambda: not any(map(alive, pids)), 10)
+    assert wait_until(lambda: not any(map(alive, pids)), 60)
     assert any("is given to another (try 2 of 3)" in line for line in said), said
     assert build_version(root, REQUEST, FakeDecomposer(), engine=engine).present == IMAGES
 
@@ -191,7 +192,7 @@ def test_an_interrupted_build_leaves_no_actor(cluster: Any, root: Path, tmp_path
     with pytest.raises(KeyboardInterrupt):
         build_version(root, REQUEST, FakeDecomposer(), Listener(advanced=interrupt), engine=engine)
     pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
-    assert wait_until(lambda: not any(map(alive, pids)), 5)
+    assert wait_until(lambda: not any(map(alive, pids)), 60)
     assert is_whole(root)
 
 
