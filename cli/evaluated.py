@@ -46,8 +46,8 @@ class Measured:
             peer = base.outcome.get((variant, metric))
             if peer is not None and measured is not peer:
                 apart, least, most = measured.beyond(peer)
-                figure = replace(figure, difference=apart, difference_low=least, difference_high=most)
-                figure = replace(figure, baseline=f"{base.version.name} {variant}")
+                name = f"{base.version.name} {variant}"
+                figure = replace(figure, baseline=name, difference=apart, difference_low=least, difference_high=most)
             found.append(figure)
         if all(figure.value != figure.value for figure in found):
             raise InputError("nothing can be judged: no pixel of the images to judge by has a value that counts")

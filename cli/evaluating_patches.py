@@ -67,7 +67,7 @@ def knn(job: Job) -> "Outcome":
 def position(job: Job) -> "Outcome":
     """Return the share of variance that positions explain, and MIC, of all images judged; maps must be on one grid.
 
-    MIC is taken of 16 images a seed, drawn by its number, and of as many channels.
+    MIC is taken of 16 drawn images a seed, each with another channel.
     """
     import torch
 

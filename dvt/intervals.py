@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .confusion import bootstrap
@@ -60,13 +61,24 @@ class Sums:
         return (sum(self.values()) / self.seeds, *bootstrap(self.mean_score, self.rows()))
 
     def beyond(self, peer: "Sums | Jackknifed") -> Interval:
-        """Return by how much it exceeds a peer's, of the same seeds and images, paired; raises SolverError for others."""
-        if not isinstance(peer, Sums) or peer.amounts.shape != self.amounts.shape:
+        """Return by how much it exceeds a peer's, of the same seeds and images, paired; raises SolverError for others.
+
+        K and L may differ (one grid shows a class that another does not): what is not there has amounts of 0.
+        """
+        if not isinstance(peer, Sums) or peer.amounts.shape[:2] != self.amounts.shape[:2]:
             raise SolverError("figures of the same seeds and images can be paired")
+        if peer.amounts.shape != self.amounts.shape:
+            rows, columns = (max(pair) for pair in zip(self.amounts.shape[2:], peer.amounts.shape[2:], strict=True))
+            return self.padded(rows, columns).beyond(peer.padded(rows, columns))
         apart = [own - other for own, other in zip(self.values(), peer.values(), strict=True)]
         if self.by_seeds:
             return over_seeds(apart)
         return (sum(apart) / self.seeds, *bootstrap(self.mean_score, self.rows(), peer.rows()))
+
+    def padded(self, rows: int, columns: int) -> "Sums":
+        """Return it with amounts of ``rows`` by ``columns``, 0 where there were none."""
+        missing = columns - self.amounts.shape[3], rows - self.amounts.shape[2]
+        return replace(self, amounts=F.pad(self.amounts, (0, missing[0], 0, missing[1])))
 
     def rows(self) -> Tensor:
         """Return the amounts of each image (N, S·K, L), all seeds' below each other."""

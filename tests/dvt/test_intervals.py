@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dvt import Jackknifed, SolverError, Sums
+from dvt import Jackknifed, SolverError, Sums, segmentation_scores
 
 
 def share(sums: torch.Tensor) -> torch.Tensor:
@@ -67,6 +67,21 @@ def test_the_jackknife_of_a_mean_is_students_interval() -> None:
     for told, values in ((of(own).interval(), own), (of(own).beyond(of(peer)), own - peer)):
         expected = stats.t.interval(0.95, 7, loc=values.mean(), scale=stats.sem(values))
         assert told == pytest.approx((values.mean(), *expected), abs=1e-4)
+
+
+def test_a_class_that_one_side_does_not_show_changes_neither_sides_figure() -> None:
+    generator = torch.Generator().manual_seed(2)
+    wide, narrow = (torch.randint(1, 9, (2, 12, size, size), generator=generator) for size in (3, 2))
+
+    def miou(counts: torch.Tensor) -> torch.Tensor:
+        return segmentation_scores(counts)["mIoU"]
+
+    for over in ("seeds", "images"):
+        own, peer = Sums(wide, miou, over), Sums(narrow, miou, over)  # type: ignore[arg-type]
+        value, low, high = own.beyond(peer)
+        assert value == pytest.approx(own.interval()[0] - peer.interval()[0])
+        assert peer.beyond(own)[0] == pytest.approx(-value)
+        assert low <= value <= high
 
 
 def test_what_is_not_alike_is_not_paired() -> None:
