@@ -16,6 +16,7 @@ from featstore.versions import Version
 from featstore.working_copy import local_copy
 
 from .printing import plural
+from .progress import counted
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,9 @@ def images_through(
 
     def run() -> Batches:
         loader = dvt.RawDecomposer(backbone, batch_size)
-        for group in groups(decoded(sample_images(root, dataset)), batch_size):
+        images = sample_images(root, dataset)
+        shown = counted(decoded(images), len(images), "measuring the artifact")
+        for group in groups(shown, batch_size):
             raw, _ = dvt.raw_of(backbone, [loader.prepare(image, "") for image in group])
             raw = raw.half()  # as a store holds it
             yield from dvt.cleaned(denoiser, [(raw, raw)], backbone.device, backbone.dtype)

@@ -20,6 +20,7 @@ from .compute import ComputeOptions
 from .denoisers import artifact_of, images_through, locate
 from .neighbours import NEIGHBOURS, calibrated
 from .printing import plural
+from .progress import counted
 from .stage1_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def measured_artifact(
     wanted = min(CROPS, max(LEAST, EACH * len(images)))
     kept = own if wanted < CROPS else whole
     each = -(-wanted // max(1, len(images)))
-    named = ((pixels, str(number)) for number, pixels in enumerate(decoded(images)))
+    shown = counted(decoded(images), len(images), "measuring the artifact prior")
+    named = ((pixels, str(number)) for number, pixels in enumerate(shown))
     try:
         values = dvt.mean_anywhere(backbone, named, each, batch_size(compute, backbone)).numpy()
     except dvt.SolverError:  # of no image; the build tells of each

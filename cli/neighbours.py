@@ -17,6 +17,7 @@ from featstore.compute import Decomposer
 from featstore.errors import InputError, StoreError
 
 from .printing import plural
+from .progress import counted
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,8 @@ class Sample:
         named = (
             sample_images(self.root, self.dataset) if count is None else sample_images(self.root, self.dataset, count)
         )
-        images = (loader.prepare(image, "") for image in decoded(named))
+        shown = counted(decoded(named), len(named), "calibrating")
+        images = (loader.prepare(image, "") for image in shown)
         while group := list(islice(images, self.size)):
             yield group
 

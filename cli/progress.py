@@ -2,15 +2,17 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "counted"]
 
 LINE_EVERY = 15.0
+T = TypeVar("T")
 
 
 class Progress:
@@ -59,3 +61,13 @@ class Progress:
         """Print a line beside the bar."""
         if not self.quiet:
             tqdm.write(line, file=sys.stderr) if self.bar is not None else click.echo(line, err=True)
+
+
+def counted(values: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Yield the values, and show how far of ``total`` that is; nothing where the command at work reports as JSON."""
+    context = click.get_current_context(silent=True)
+    with Progress(what, quiet=context is not None and bool(context.params.get("as_json"))) as progress:
+        progress.start(total)
+        for value in values:
+            yield value
+            progress.advance(1)

@@ -10,7 +10,7 @@ from fakes import FakeDecomposer, expected_artifact, make_folder
 
 from dvt import Backbone, crops_anywhere, raw_of
 from featstore.build import build_version
-from featstore.cli import method
+from featstore.cli import method, progress
 from featstore.cli.main import main
 from featstore.dataset import FeatureDataset
 from featstore.errors import InputError, NotInStoreError
@@ -96,10 +96,11 @@ def test_a_build_measures_it_once_and_keeps_it(
     root = ("--root", str(tmp_path / "store"))
     model = ("--backbone", "vit_tiny_patch16_224", "--weights", "random", "--input-size", "32", "--device", "cpu")
     build = ("build", "pets", *root, *model, "--views", "3", "--artifact-prior", "measure")
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     assert call(*build, "--source", str(folder), "--dry-run") == 0
-    assert (
-        "the mean over 9 crops of 3 images, kept in " in capsys.readouterr().err
-    )  # so that the build need not measure
+    told = capsys.readouterr().err
+    assert "measuring the artifact prior: 2/3 images" in told
+    assert "the mean over 9 crops of 3 images, kept in " in told  # so that the build need not measure
     assert call(*build) == 0
     assert "the mean over" not in capsys.readouterr().err
     (kept,) = tmp_path.rglob("*.npy")
