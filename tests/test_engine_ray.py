@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from built import alive, digest_of, is_clean, is_whole, rows, shards, wait_until
 from fakes import FakeDecomposer, make_folder
-from spawned import Hanging, Saboteur, no_decomposer, noted
+from spawned import Hanging, Saboteur, Stalling, no_decomposer, noted
 
 from featstore.build import Listener, build_version
 from featstore.engines.ray import RayEngine
@@ -85,10 +85,11 @@ def test_a_node_that_is_killed_costs_no_byte(
 
     def advanced(count: int) -> None:
         told.append(count)
-        if sum(told) >= 4 and not gone and len(list((tmp_path / "pids").iterdir())) >= 3:  # all three are at work
+        if not gone:  # the doomed node is in the midst of a shard, else none were made
             gone.append(cluster.remove_node(doomed, allow_graceful=False))
 
-    engine = RayEngine(Worker("cpu", partial(noted, tmp_path / "pids", 0.4)), cluster.address, actors=3)
+    make = partial(Stalling, tmp_path / "pids", tmp_path / "stalled", doomed.node_id)
+    engine = RayEngine(Worker("cpu", make), cluster.address, actors=3)
     report = build_version(
         root, REQUEST, FakeDecomposer(), Listener(advanced=advanced, said=said.append), engine=engine
     )

@@ -67,6 +67,24 @@ class Noted(FakeDecomposer):
         (folder / str(os.getpid())).touch()
 
 
+class Stalling(Noted):
+    """Hangs at its first images on one node of a Ray cluster; the others wait until it does and all three are there."""
+
+    def __init__(self, folder: Path, flag: Path, node: str) -> None:
+        super().__init__(folder)
+        self.folder, self.flag, self.node = folder, flag, node
+
+    def decompose(self, prepared: Sequence[tuple[NDArray[np.uint8], str]]) -> list[Maps]:
+        import ray
+
+        if ray.get_runtime_context().get_node_id() == self.node:
+            self.flag.touch()
+            time.sleep(600)
+        while not self.flag.exists() or len(list(self.folder.iterdir())) < 3:
+            time.sleep(0.05)
+        return super().decompose(prepared)
+
+
 def no_decomposer() -> FakeDecomposer:
     """Fail as a model does that cannot be loaded."""
     raise FileNotFoundError(2, "No such file or directory", "weights.pth")
