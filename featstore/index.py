@@ -54,9 +54,9 @@ def index_dataset(
 ) -> IndexReport:
     """Index ``source`` as ``dataset`` and record a new revision where anything changed.
 
-    Files whose size and modification time are those of the last revision are not read again. ``source`` None takes the
-    last one. What cannot be read goes to ``failures``; the rest is indexed. Raises SourceError for a folder that is
-    missing or not of the layout, InputError for a bad name, StoreError where the root cannot be written.
+    Files, masks included, whose size and modification time are those of the last revision are not read again.
+    ``source`` None takes the last one. What cannot be read goes to ``failures``; the rest is indexed. Raises SourceError
+    for a folder that is missing or not of the layout, InputError for a bad name, StoreError where the root cannot be written.
     """
     check_name(dataset)
     ensure_root(root)
@@ -168,8 +168,7 @@ def describe_one(
     folder: Path, record: ImageRecord, coding: str, known: KnownFiles | None
 ) -> tuple[dict[str, Any] | None, list[Problem], bool]:
     """Return one image's row (None where it cannot be read), its problems, and whether its bytes were read."""
-    # As text where it is local: objects for the paths of a million images take longer than asking the disk.
-    path = joined(str(folder), record.path) if as_remote(folder) is None else placed(folder, record.path)
+    path = quick(folder, record.path)
     row = {name: getattr(record, name) for name in DESCRIBED} | {"image_id": record.image_id}
     read = False
     try:
@@ -188,8 +187,32 @@ def describe_one(
     except (OSError, DecodeError) as error:
         reason = str(error) if isinstance(error, DecodeError) else os.strerror(error.errno or 0)
         return None, [Problem(record.path, "image", reason, record.image_id)], read
-    masked = record.mask_path or record.instance_path
-    return row, list(check_masks(folder, record, coding, row, kept[1:])) if masked else [], read
+    if not (record.mask_path or record.instance_path):
+        return row, [], read
+    state = masks_state(folder, record, coding, kept[1:])
+    if state is not None and known and known.masks_of(record.image_id) == state:
+        return row | {"masks_read": state}, [], read
+    problems = list(check_masks(folder, record, coding, row, kept[1:]))
+    return row | {"masks_read": None if problems else state}, problems, read
+
+
+def quick(folder: Path, path: str) -> str | Path:
+    """Return a place as text where it is local: objects for the paths of a million images take longer than asking the disk."""
+    return joined(str(folder), path) if as_remote(folder) is None else placed(folder, path)
+
+
+def masks_state(folder: Path, record: ImageRecord, coding: str, size: tuple[int, int]) -> int | None:
+    """Return a hash that stays while an image's masks need no reading; None where one cannot be found."""
+    told: list[Any] = [coding, *size]
+    try:
+        for path in (record.mask_path, record.instance_path):
+            status = read_status(quick(folder, path)) if path is not None else None
+            told += [path, status and (status.st_size, status.st_mtime_ns)]
+    except RemoteError:
+        raise
+    except (OSError, DecodeError):
+        return None
+    return int.from_bytes(hashlib.blake2b(repr(told).encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def check_masks(

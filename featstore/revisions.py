@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from . import manifest
 from .errors import InputError, NotInStoreError
@@ -19,6 +20,8 @@ FILE = ("sha256", "width", "height", "mode")
 
 DESCRIBED = ("path", "bytes", "part", "split", "splits", "label", "mask_path", "instance_path", "depth_path")
 COLUMNS: tuple[str, ...] = (*DESCRIBED, *FILE)
+SEEN = ("mtime_ns", "masks_read")
+"""How files were found when they were read: moves no revision."""
 BOX = (
     'STRUCT("class" VARCHAR, xmin DOUBLE, ymin DOUBLE, xmax DOUBLE, ymax DOUBLE, difficult BOOLEAN, truncated BOOLEAN, '
     "occluded BOOLEAN, pose VARCHAR)"
@@ -53,6 +56,7 @@ class KnownFiles:
         self.place = {name: place for place, name in enumerate(columns["image_id"].tolist())}
         self.paths, self.bytes, self.mtime = columns["path"], columns["bytes"], columns["mtime_ns"]
         self.width, self.height = columns["width"], columns["height"]
+        self.masks = np.ma.filled(columns["masks_read"], 0)
 
     def find(self, image_id: str, path: str, size: int | None, mtime_ns: int) -> tuple[int, int, int] | None:
         """Return (size [bytes], width, height) of a file known under this name, of this size and time; None where it is not.
@@ -65,6 +69,11 @@ class KnownFiles:
         if size is not None and self.bytes[at] != size:
             return None
         return int(self.bytes[at]), int(self.width[at]), int(self.height[at])
+
+    def masks_of(self, image_id: str) -> int:
+        """Return what `images.masks_read` says of an image, 0 where that is nothing."""
+        at = self.place.get(image_id)
+        return 0 if at is None else int(self.masks[at])
 
 
 def head_of(root: Path, dataset: str) -> Head:
@@ -85,7 +94,8 @@ def head_in(connection: duckdb.DuckDBPyConnection, dataset: str) -> Head:
 def known_files(root: Path, dataset: str) -> KnownFiles | None:
     """Return the files of the newest revision, None where there is none."""
     query = (
-        "SELECT image_id, path, bytes, mtime_ns, width, height FROM images WHERE dataset = ? AND last_revision IS NULL"
+        "SELECT image_id, path, bytes, mtime_ns, width, height, masks_read FROM images "
+        "WHERE dataset = ? AND last_revision IS NULL"
     )
     try:
         with manifest.reading(root) as connection:
@@ -136,8 +146,9 @@ def record(
     named = {"dataset": dataset, "revision": revision}
     manifest.insert(connection, "datasets", [named | dict(about)], verb="INSERT OR REPLACE")
     connection.execute(
-        "UPDATE images SET mtime_ns = f.mtime_ns FROM fresh f WHERE images.dataset = ? AND images.image_id = f.image_id "
-        "AND images.last_revision IS NULL AND images.mtime_ns <> f.mtime_ns",
+        f"UPDATE images SET {', '.join(f'{name} = f.{name}' for name in SEEN)} FROM fresh f "
+        "WHERE images.dataset = ? AND images.image_id = f.image_id AND images.last_revision IS NULL "
+        f"AND ({' OR '.join(f'images.{name} IS DISTINCT FROM f.{name}' for name in SEEN)})",
         [dataset],
     )
     connection.execute("DROP TABLE fresh; DROP TABLE gone")
@@ -152,7 +163,7 @@ def record(
 def compare(connection: duckdb.DuckDBPyConnection, dataset: str, staged: Path) -> None:
     """Make the tables ``fresh``, every image with whether it is added or changed, and ``gone``, the names of the others."""
     known = {row[0]: row[1] for row in connection.execute("DESCRIBE images").fetchall()}
-    types = ", ".join(f"'{name}': '{known[name]}'" for name in ("image_id", "mtime_ns", *COLUMNS))
+    types = ", ".join(f"'{name}': '{known[name]}'" for name in ("image_id", *SEEN, *COLUMNS))
     connection.execute(
         f"CREATE TEMP TABLE staged AS SELECT * FROM read_json(?, format='newline_delimited', "
         f"columns={{{types}, 'boxes': '{BOX}[]'}}) QUALIFY row_number() OVER (PARTITION BY image_id) = 1",
@@ -186,7 +197,7 @@ def write(connection: duckdb.DuckDBPyConnection, dataset: str, before: int, revi
         "(SELECT image_id FROM gone UNION ALL SELECT image_id FROM fresh WHERE changed)",
         [before, dataset],
     )
-    columns = ", ".join(("mtime_ns", *COLUMNS))
+    columns = ", ".join((*SEEN, *COLUMNS))
     connection.execute(
         f"INSERT INTO images (dataset, image_id, first_revision, {columns}) "
         f"SELECT ?, image_id, ?, {columns} FROM fresh WHERE added OR changed",

@@ -19,7 +19,8 @@ __all__ = ["FOLDER", "Revision", "forget_snapshots", "keep_snapshots", "read_pro
 FOLDER = ".index"
 PROBLEMS = "problems.json"
 TABLES = {
-    "images": "SELECT * EXCLUDE (last_revision) FROM images WHERE dataset = ? AND first_revision = ? ORDER BY image_id",
+    "images": "SELECT * EXCLUDE (last_revision, masks_read) FROM images WHERE dataset = ? AND first_revision = ? "
+    "ORDER BY image_id",
     "objects": "SELECT * FROM objects WHERE dataset = ? AND first_revision = ? ORDER BY image_id, number",
     "retired": "SELECT image_id, first_revision FROM images WHERE dataset = ? AND last_revision = ? - 1 ORDER BY image_id",
 }

@@ -11,6 +11,7 @@ import pytest
 from bad_images import READABLE, UNREADABLE, make_voc, photo, write_zoo
 from PIL import Image
 
+from featstore import members
 from featstore.errors import InputError, SourceError
 from featstore.index import index_dataset
 from featstore.query import restricted
@@ -81,6 +82,45 @@ def test_a_touched_file_is_read_once_and_changes_nothing(tmp_path: Path) -> None
     touched = index_dataset(root, "voc", None)
     assert (touched.hashed, touched.changed, touched.revision) == (1, 0, 1)
     assert index_dataset(root, "voc", None).hashed == 0
+
+
+def test_masks_are_read_again_where_they_changed_or_could_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def logged(path: str | Path) -> bytes:
+        read.append(Path(path).relative_to(part).as_posix())
+        return members.read_bytes(path)
+
+    monkeypatch.setattr("featstore.index.read_bytes", logged)
+    truth, root = make_voc(tmp_path / "voc", ("VOC2007",)), tmp_path / "store"
+    part = truth.folder / "VOC2007"
+    labels, objects = (f"{name}/000002.png" for name in ("SegmentationClass", "SegmentationObject"))
+
+    def again() -> tuple[set[str], list[str | None], object]:
+        read.clear()
+        report = index_dataset(root, "voc", truth.folder)
+        told = [problem.image_id for problem in report.problems]
+        return set(read), told, rows(root, "voc", "SELECT mask_path FROM images WHERE image_id = '000002'")[0][0]
+
+    kept = f"VOC2007/{labels}"
+    assert {labels, objects, "JPEGImages/000002.jpg"} < again()[0]
+    assert again() == (set(), [], kept)
+    os.utime(part / objects, ns=(1, 1))
+    assert again() == ({labels, objects}, [], kept)
+    assert again() == (set(), [], kept)
+    good = (part / labels).read_bytes()
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(part / labels)
+    for _ in range(2):  # what was told of is told again
+        assert again() == ({labels, objects}, ["000002"], None)
+    (part / labels).unlink()
+    assert again()[1:] == ([], None)
+    (part / labels).write_bytes(good)
+    assert again() == ({labels, objects}, [], kept)
+    assert again() == (set(), [], kept)
+    Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(part / "JPEGImages" / "000002.jpg")
+    assert again() == ({labels, objects, "JPEGImages/000002.jpg"}, ["000002", "000002"], None)
 
 
 def test_a_moved_folder_keeps_its_images(tmp_path: Path) -> None:

@@ -159,6 +159,12 @@ def test_indexing_again_asks_for_listings_alone(bucket: str, s3_log: Log, tmp_pa
     s3_log.clear()
     index_dataset(tmp_path / "store", "pets", None)
     assert len(s3_log.asked) <= 2
+    put(make_voc(tmp_path / "voc", ("VOC2007",), images=4).folder, f"{bucket}/voc")
+    index_dataset(tmp_path / "store", "voc", path_of(f"{bucket}/voc"))
+    assert len(s3_log.of("GET", ".png")) == 4
+    s3_log.clear()
+    index_dataset(tmp_path / "store", "voc", None)
+    assert not s3_log.of("GET", ".png")
 
 
 def test_what_is_missing_or_read_only_is_one_clear_line(bucket: str, tmp_path: Path) -> None:
