@@ -40,7 +40,9 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Precision of the model; bfloat16 by autocast.  [default: float32, on a GPU bfloat16]",
     ),
     "input_size": click.option(
-        "--input-size", type=Size(), help="What images are resized to [pixels].  [default: the model's]"
+        "--input-size",
+        type=Size(),
+        help="What images are resized to [pixels].  [default: 518 with patch 14, 512 with patch 16, as the paper]",
     ),
     "stride": click.option(
         "--stride",
