@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tinystore import call, done, rows
 
+from featstore import manifest
 from featstore.build import build_version
 from featstore.evaluations import Figure, keep_evaluations
 from featstore.index import index_dataset
@@ -379,13 +380,21 @@ def test_the_same_store_gives_the_same_bytes_but_for_the_date(root: Path, path: 
     assert moment.sub("", again.read_text()) == moment.sub("", path.read_text()) != path.read_text()
 
 
+def test_a_fit_that_no_crops_judged_says_so(root: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    with manifest.writing(own) as connection:
+        connection.execute("UPDATE features SET heldout_r2 = NULL")
+    write_report(own, "pets/fake/v1", tmp_path / "page.html", images=1, now=NOW)
+    assert "recorded: no crops were kept out of the fit to judge it by." in (tmp_path / "page.html").read_text()
+
+
 def test_raw_features_have_no_worst(root: Path, tmp_path: Path) -> None:
     told = write_report(root, "pets/fake/v2", tmp_path / "raw.html", images=3, now=NOW)
     page = Page(tmp_path / "raw.html")
     assert len(told.pictures) == 3
     assert "The worst" not in page.texts("h3")
     text = " ".join(text for _, text in page.words)
-    assert "No measure of quality is recorded" in text
+    assert "No measure of quality is recorded: only stage 1 is judged" in text
     tables = [table for table in page.tables if table[0][0] == "variant" and "min" not in table[0]]
     first = sorted(table[1][:2] for table in tables)
     assert first == [["raw", "0.250 [0.200, 0.300]"], ["raw", "0.900 [0.800, 1.000]"]]
