@@ -88,7 +88,7 @@ def test_a_node_that_is_killed_costs_no_byte(
         if not gone:  # the doomed node is in the midst of a shard, else none were made
             gone.append(cluster.remove_node(doomed, allow_graceful=False))
 
-    make = partial(Stalling, tmp_path / "pids", tmp_path / "stalled", doomed.node_id)
+    make = partial(Stalling, tmp_path / "pids", tmp_path / "stalled", doomed.node_id, 3)
     engine = RayEngine(Worker("cpu", make), cluster.address, actors=3)
     report = build_version(
         root, REQUEST, FakeDecomposer(), Listener(advanced=advanced, said=said.append), engine=engine

@@ -68,11 +68,11 @@ class Noted(FakeDecomposer):
 
 
 class Stalling(Noted):
-    """Hangs at its first images on one node of a Ray cluster; the others wait until it does and all three are there."""
+    """Hangs at its first images on one node of a Ray cluster; others wait until it does and ``count`` of them are there."""
 
-    def __init__(self, folder: Path, flag: Path, node: str) -> None:
+    def __init__(self, folder: Path, flag: Path, node: str, count: int) -> None:
         super().__init__(folder)
-        self.folder, self.flag, self.node = folder, flag, node
+        self.folder, self.flag, self.node, self.count = folder, flag, node, count
 
     def decompose(self, prepared: Sequence[tuple[NDArray[np.uint8], str]]) -> list[Maps]:
         import ray
@@ -80,7 +80,7 @@ class Stalling(Noted):
         if ray.get_runtime_context().get_node_id() == self.node:
             self.flag.touch()
             time.sleep(600)
-        while not self.flag.exists() or len(list(self.folder.iterdir())) < 3:
+        while not self.flag.exists() or len(list(self.folder.iterdir())) < self.count:
             time.sleep(0.05)
         return super().decompose(prepared)
 
@@ -102,7 +102,7 @@ if __name__ == "__main__":
         signal.SIGINT, signal.default_int_handler
     )  # a shell has its background jobs ignore Ctrl-C, and theirs
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    worker = Worker("cpu", partial(noted, folder, 2.0))
+    worker = Worker("cpu", partial(noted, folder, 200.0))  # longer than any test waits for its end
     engine: Engine = LocalEngine([worker] * 2)
     if sys.argv[3:] == ["slurm"]:
         from featstore.engines import slurm
